@@ -1,0 +1,174 @@
+"""Protocols: every knob that changes a number, as a frozen dataclass per task, hashed and printed with the number.
+
+A preset is a dict of overrides on the defaults, so `--set task.field=value` on a preset equals writing it out; the hash
+covers the values, never the preset's name. Batch size, workers, device and cache are not part of it.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import inspect
+import textwrap
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, ClassVar, Literal, TypeVar
+
+from mtv.errors import UsageError, unknown
+from mtv.hashing import sha256_json
+
+TowerDtype = Literal["fp32", "bf16", "fp16"]
+P = TypeVar("P", bound="Protocol")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """Fields that every task has. Subclasses add their own, and the class attributes below."""
+
+    task: ClassVar[str] = ""
+    metric_version: ClassVar[int] = 1
+    presets: ClassVar[dict[str, dict[str, Any]]] = {"paper": {}}
+
+    limit: int | None = None
+    """Use only this many samples, stratified by class or cluster; labelled in every table."""
+    tower_dtype: TowerDtype = "fp32"
+    """Dtype of the forward pass; features are cast to fp32 before any score."""
+
+    def __post_init__(self) -> None:
+        if self.limit is not None and self.limit < 1:
+            raise UsageError(f"{self.task}.limit must be at least 1, got {self.limit}")
+        for name, allowed in choices(type(self)).items():
+            if getattr(self, name) not in allowed:
+                raise UsageError(
+                    f"{self.task}.{name} must be one of {', '.join(map(str, allowed))}, got {getattr(self, name)!r}"
+                )
+
+    def references(self) -> dict[str, str]:
+        """SHA-256 of the lists (templates, class names) that fields refer to by name; part of the hash."""
+        return {}
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """All fields as plain values."""
+        return dataclasses.asdict(self)
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of the canonical JSON of task, metric version, fields and referenced lists."""
+        body = {"task": self.task, "metric_version": self.metric_version, **self.params, **self.references()}
+        return sha256_json(body)
+
+    def modified(self, preset: str) -> list[str]:
+        """`field=value` of every field that differs from `preset`."""
+        base = make_protocol(type(self), preset)
+        return [f"{f.name}={getattr(self, f.name)}" for f in fields(self) if getattr(self, f.name) != getattr(base, f.name)]
+
+    def describe(self, preset: str) -> dict[str, Any]:
+        """The `protocol` part of a result record."""
+        return {
+            "id": self.id(preset),
+            "task": self.task,
+            "preset": preset,
+            "version": self.metric_version,
+            "hash": self.hash,
+            "params": {**self.params, **self.references()},
+            "modified": self.modified(preset),
+        }
+
+    def id(self, preset: str) -> str:
+        """`<task>/<preset>#<hash8>`."""
+        return f"{self.task}/{preset}#{self.hash[:8]}"
+
+
+def make_protocol(cls: type[P], preset: str = "paper", overrides: Mapping[str, Any] | None = None) -> P:
+    """The named preset with overrides; string values are converted to the field's type.
+
+    Raises:
+        UsageError: unknown preset (lists them), unknown field (lists them), a value that does not fit.
+    """
+    if preset not in cls.presets:
+        raise unknown(f"protocol of task {cls.task}", preset, cls.presets)
+    values = dict(cls.presets[preset])
+    hints = typing.get_type_hints(cls)
+    for name, value in (overrides or {}).items():
+        if name not in {f.name for f in fields(cls)}:
+            listing = ", ".join(sorted(f.name for f in fields(cls)))
+            raise UsageError(f"unknown field {cls.task}.{name}; fields of {cls.task}: {listing}")
+        values[name] = convert(value, hints[name], f"{cls.task}.{name}")
+    return cls(**values)
+
+
+def with_overrides(protocol: P, **changes: Any) -> P:
+    """A checked copy with some fields replaced."""
+    return replace(protocol, **changes)
+
+
+def convert(value: Any, hint: Any, where: str) -> Any:
+    """`value` (often a string from the command line) as the annotated type.
+
+    Raises:
+        UsageError: it does not fit; names the field and the type.
+    """
+    if not isinstance(value, str):
+        return tuple(value) if isinstance(value, list) else value
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    try:
+        if origin in (typing.Union, types.UnionType):
+            if type(None) in args and value.lower() in ("none", "null"):
+                return None
+            return _first_that_fits(value, [a for a in args if a is not type(None)], where)
+        if origin is Literal:
+            return _literal(value, args)
+        if origin is tuple:
+            return tuple(convert(v.strip(), args[0], where) for v in value.split(",") if v.strip())
+        if hint is bool:
+            return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}[value.lower()]
+        if hint in (int, float, str):
+            return hint(value)
+    except (ValueError, KeyError) as e:
+        raise UsageError(f"{where}: {value!r} is not a valid {_type_name(hint)}") from e
+    raise UsageError(f"{where}: fields of type {_type_name(hint)} cannot be set from text")
+
+
+def _first_that_fits(value: str, hints: list[Any], where: str) -> Any:
+    # str accepts everything, so it must be tried last.
+    for hint in sorted(hints, key=lambda h: h is str):
+        try:
+            return convert(value, hint, where)
+        except UsageError:
+            continue
+    raise ValueError(value)
+
+
+def _literal(value: str, allowed: tuple[Any, ...]) -> Any:
+    for choice in allowed:
+        if str(choice).lower() == value.lower():
+            return choice
+    raise ValueError(value)
+
+
+def _type_name(hint: Any) -> str:
+    if typing.get_origin(hint) is Literal:
+        return "choice of " + ", ".join(map(str, typing.get_args(hint)))
+    return getattr(hint, "__name__", None) or str(hint).replace("typing.", "")
+
+
+def choices(cls: type) -> dict[str, tuple[Any, ...]]:
+    """Fields that take one of a fixed set of values, with that set."""
+    hints = typing.get_type_hints(cls)
+    return {f.name: typing.get_args(hints[f.name]) for f in fields(cls) if typing.get_origin(hints[f.name]) is Literal}
+
+
+def field_docs(cls: type) -> dict[str, str]:
+    """The docstring under each field, base classes included; what `mtv-eval ls protocols` prints."""
+    docs: dict[str, str] = {}
+    for base in reversed([c for c in cls.__mro__ if dataclasses.is_dataclass(c)]):
+        body = ast.parse(textwrap.dedent(inspect.getsource(base))).body[0]
+        assert isinstance(body, ast.ClassDef)
+        for node, after in zip(body.body, body.body[1:], strict=False):
+            if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and isinstance(after, ast.Expr):
+                if isinstance(after.value, ast.Constant) and isinstance(after.value.value, str):
+                    docs[node.target.id] = " ".join(after.value.value.split())
+    return {f.name: docs.get(f.name, "") for f in fields(cls)}
