@@ -63,7 +63,9 @@ class Protocol:
     def modified(self, preset: str) -> list[str]:
         """`field=value` of every field that differs from `preset`."""
         base = make_protocol(type(self), preset)
-        return [f"{f.name}={getattr(self, f.name)}" for f in fields(self) if getattr(self, f.name) != getattr(base, f.name)]
+        return [
+            f"{f.name}={getattr(self, f.name)}" for f in fields(self) if getattr(self, f.name) != getattr(base, f.name)
+        ]
 
     def describe(self, preset: str) -> dict[str, Any]:
         """The `protocol` part of a result record."""

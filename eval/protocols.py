@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from mtv.errors import UsageError, unknown
 from mtv.eval.protocol import Protocol, make_protocol
+
+from mtv.errors import UsageError, unknown
 from mtv.hashing import sha256_file
 
 TapNorm = Literal["auto", "none", "final"]
@@ -55,6 +56,8 @@ class ImageNetProtocol(Protocol):
     """Prompt ensemble: openai80, siglip81, openai7, siglip8, one, or a text file with one template per line."""
     classnames: str = "openai"
     """Class names: `openai` (the 1000 names of open_clip), or a text file with one name per line in class order."""
+    classes: Literal["present", "all"] = "present"
+    """Candidate classes: those that the data set holds (all 1000 for the full set), or always all."""
     size: int | None = None
     """Input side in pixels; none for the model's own."""
 
@@ -160,15 +163,11 @@ class NaviProtocol(DenseProtocol):
         "paper": {},
         "probe3d": {},
         "centered": _CENTERED,
-        "mini": {"size": 128, "grid": 64, "stride": 1, "matches": 200},
+        "mini": {"stride": 1, "matches": 200},
     }
 
     mode: Literal["probe3d", "centered"] = "probe3d"
     """`probe3d` keeps the reference's half-cell offsets and self pairs; `centered` removes them (section 2.8)."""
-    size: int = 512
-    """Side of the object crop in pixels."""
-    grid: int = 128
-    """Side of the matching grid in cells."""
     matches: int = 1000
     """Matches kept per pair, by ratio weight."""
     seed: int = 8
@@ -238,11 +237,31 @@ PROTOCOLS: dict[str, type[Protocol]] = {
     )
 }
 
-SUITES: dict[str, tuple[str, ...]] = {
-    "paper": ("imagenet", "coco", "navi", "spair"),
-    "mini": ("imagenet", "knn", "coco", "navi", "spair"),
-    "real": ("imagenet", "knn", "coco", "flickr8k", "spair", "sevenscenes"),
+SUITES: dict[str, dict[str, dict[str, Any]]] = {
+    "paper": {"imagenet": {}, "coco": {}, "navi": {}, "spair": {}},
+    "mini": {"imagenet": {}, "knn": {}, "coco": {}, "navi": {}, "spair": {}},
+    "real": {
+        "imagenet": {"templates": "one"},
+        "knn": {"data": "spair"},
+        "coco": {},
+        "flickr8k": {},
+        "spair": {},
+        "sevenscenes": {},
+    },
 }
+"""Suite to its tasks, in order, with the fields it sets. `real` is made for the small real data sets."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskChoice:
+    """One task of a run."""
+
+    task: str
+    """Task name."""
+    overrides: dict[str, Any]
+    """Fields set by the suite."""
+    from_suite: bool
+    """Whether a suite brought it: then it is skipped for encoders it does not suit, instead of failing."""
 
 
 def protocol_for(task: str, preset: str = "paper", overrides: dict[str, Any] | None = None) -> Protocol:
@@ -256,19 +275,19 @@ def protocol_for(task: str, preset: str = "paper", overrides: dict[str, Any] | N
     return make_protocol(PROTOCOLS[task], preset, overrides)
 
 
-def expand_tasks(names: list[str]) -> list[tuple[str, bool]]:
-    """Task names in the order given, suites expanded; the flag says whether the task came from a suite.
+def expand_tasks(names: list[str]) -> list[TaskChoice]:
+    """Tasks in the order given, suites expanded, each task once; a task asked for by name wins over its suite.
 
-    A name that is both is the task. Tasks from a suite that do not suit an encoder are skipped; a task asked for by name
-    is an error then.
+    Raises:
+        UsageError: neither a task nor a suite.
     """
-    out: dict[str, bool] = {}
+    out: dict[str, TaskChoice] = {}
     for name in names:
         if name in PROTOCOLS:
-            out[name] = False
+            out[name] = TaskChoice(task=name, overrides={}, from_suite=False)
         elif name in SUITES:
-            for task in SUITES[name]:
-                out.setdefault(task, True)
+            for task, fields in SUITES[name].items():
+                out.setdefault(task, TaskChoice(task=task, overrides=fields, from_suite=True))
         else:
             raise unknown("task or suite", name, [*PROTOCOLS, *SUITES])
-    return list(out.items())
+    return list(out.values())

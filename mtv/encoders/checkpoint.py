@@ -31,8 +31,8 @@ _LFS_MARK = b"version https://git-lfs"
 def read_state_dict(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     """Tensors of a checkpoint file, on the CPU.
 
-    Unwraps the nestings `state_dict`, `model`, ... and the prefixes of data-parallel and compiled wrappers. Bare numbers
-    become 0-d tensors, so that strict loading names them.
+    Unwraps the nestings `state_dict`, `model`, ... and the prefixes of data-parallel and compiled wrappers. Bare
+    numbers become 0-d tensors, so that strict loading names them.
 
     Raises:
         CheckpointError: missing, truncated or foreign file, pickled code, NaN or infinity; names file and tensor.
@@ -132,7 +132,7 @@ def _read_torch(path: Path) -> Any:
         if "TorchScript" in str(e):
             raise CheckpointError(
                 f"{path} is a TorchScript archive, which holds code",
-                "Use the named tag (open_clip:ViT-B-16-quickgelu/openai), or save its state dict as .safetensors first.",
+                "Use the named tag (open_clip:ViT-B-16-quickgelu/openai), or save its state dict as .safetensors.",
             ) from e
         raise CheckpointError(f"{path} is damaged or no PyTorch checkpoint: {_first_line(e)}", "Copy it again.") from e
 
@@ -142,10 +142,8 @@ def _refused(path: Path, e: Exception) -> CheckpointError:
         looks_pickled = zipfile.is_zipfile(path) or f.read(1) == b"\x80"
     if not looks_pickled:
         return CheckpointError(f"{path} is no PyTorch checkpoint: {_first_line(e)}", "Check the path.")
-    found = next((part for part in str(e).split() if "." in part and part.strip(".").isidentifier() is False), "")
     return CheckpointError(
-        f"{path} holds pickled objects other than tensors and was refused; nothing in it was executed"
-        + (f" ({_first_line(e)})" if found else ""),
+        f"{path} holds pickled objects other than tensors and was refused; nothing in it was executed",
         "Save the state dict alone, best as .safetensors.",
     )
 
@@ -210,9 +208,9 @@ def _mismatch(key: str, own: Tensor, given: Tensor) -> str:
 
 def _key_error(file: str, missing: list[str], unexpected: list[str], wrong: list[str]) -> CheckpointError:
     parts = [f"{file} does not fit the architecture"]
-    for label, items in (("missing", missing), ("unexpected", unexpected), ("shape differs", wrong)):
+    for label, items in (("missing", missing), ("unexpected", unexpected), ("of another shape or kind", wrong)):
         if items:
-            parts.append(f"{len(items)} {label}: {_listing(items)}")
+            parts.append(f"{len(items)} {label}: {_listing(items, 4)}")
     return CheckpointError(
         "; ".join(parts),
         "Choose the architecture that the file was made for, or name optional keys: "

@@ -108,7 +108,9 @@ def _read_list(path: Path) -> list[ModelSpec]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as e:
-        raise UsageError(f"cannot read the list of models {path}: {e}", "Give a text file with one spec per line.") from e
+        raise UsageError(
+            f"cannot read the list of models {path}: {e}", "Give a text file with one spec per line."
+        ) from e
     specs = []
     for number, line in enumerate(lines, start=1):
         content = re.split(r"(?:^|\s)#", line)[0].strip()

@@ -1,0 +1,85 @@
+"""Small pictures of the best and worst samples, for the report. Pixels in, PIL out; the store writes them."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SIDE = 320
+"""Longer side of a picture in an artefact."""
+
+
+def to_picture(pixels_3HW: Tensor | Image.Image) -> Image.Image:
+    """uint8 pixels as a PIL picture whose longer side is at most `SIDE`."""
+    if isinstance(pixels_3HW, Image.Image):
+        image = pixels_3HW.convert("RGB")
+    else:
+        image = Image.fromarray(np.ascontiguousarray(pixels_3HW.permute(1, 2, 0).cpu().numpy()))
+    scale = min(SIDE / max(image.size), 1.0)
+    return image.resize((max(round(image.width * scale), 1), max(round(image.height * scale), 1)))
+
+
+def captioned(pixels_3HW: Tensor | Image.Image, lines: Sequence[str], *, width: int = 240) -> Image.Image:
+    """The picture with lines of text below it."""
+    image = to_picture(pixels_3HW)
+    width = max(width, image.width)
+    font = ImageFont.load_default(size=13)
+    wrapped = [part for line in lines for part in (textwrap.wrap(line, max(width // 7, 10)) or [""])]
+    canvas = Image.new("RGB", (width, image.height + 17 * len(wrapped) + 8), "white")
+    canvas.paste(image, ((width - image.width) // 2, 0))
+    draw = ImageDraw.Draw(canvas)
+    for row, line in enumerate(wrapped):
+        draw.text((4, image.height + 4 + 17 * row), line, fill="black", font=font)
+    return canvas
+
+
+def match_lines(
+    left_3HW: Tensor | Image.Image,
+    right_3HW: Tensor | Image.Image,
+    points_left_K2: np.ndarray,
+    points_right_K2: np.ndarray,
+    good_K: np.ndarray,
+    lines: Sequence[str],
+    *,
+    truth_right_K2: np.ndarray | None = None,
+) -> Image.Image:
+    """Two pictures side by side with a line per match: green where it is right, red where it is wrong.
+
+    Args:
+        points_left_K2, points_right_K2: x, y as fractions of width and height of each picture.
+        good_K: whether each match is right.
+        truth_right_K2: where the matches should end (fractions), marked by small rings.
+    """
+    left, right = to_picture(left_3HW), to_picture(right_3HW)
+    gap = 8
+    canvas = Image.new("RGB", (left.width + gap + right.width, max(left.height, right.height)), "white")
+    canvas.paste(left, (0, 0))
+    canvas.paste(right, (left.width + gap, 0))
+    draw = ImageDraw.Draw(canvas)
+    start_K2 = points_left_K2 * [left.width, left.height]
+    offset = [left.width + gap, 0]
+    end_K2 = points_right_K2 * [right.width, right.height] + offset
+    for a, b, good in zip(start_K2, end_K2, good_K, strict=True):
+        draw.line([*map(float, a), *map(float, b)], fill=(30, 160, 60) if good else (210, 40, 40), width=1)
+    if truth_right_K2 is not None:
+        for x, y in truth_right_K2 * [right.width, right.height] + offset:
+            draw.ellipse([x - 3, y - 3, x + 3, y + 3], outline=(30, 90, 220), width=1)
+    return captioned_row(canvas, lines)
+
+
+def captioned_row(image: Image.Image, lines: Sequence[str]) -> Image.Image:
+    """A wide picture with lines of text below it, unscaled."""
+    font = ImageFont.load_default(size=13)
+    canvas = Image.new("RGB", (image.width, image.height + 17 * len(lines) + 8), "white")
+    canvas.paste(image, (0, 0))
+    draw = ImageDraw.Draw(canvas)
+    for row, line in enumerate(lines):
+        draw.text((4, image.height + 4 + 17 * row), line, fill="black", font=font)
+    return canvas
