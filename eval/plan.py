@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 from mtv.eval.console import duration
 
 if TYPE_CHECKING:
+    from mtv.encoders.base import Encoder
     from mtv.eval.features.api import FeatureProvider
     from mtv.eval.features.request import FeatureRequest
-
-    from mtv.encoders.base import Encoder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,9 +54,9 @@ def seconds_per_image(encoder: Encoder, request: FeatureRequest, *, batch: int =
     The picture is the first of the request, so that decoding and the true input size are part of it.
     """
     import torch
-    from mtv.probes.resample import pad_to_patch
 
     from mtv.encoders.base import Encoder as Base
+    from mtv.probes.resample import pad_to_patch
 
     first = request.ids[0]
     start = time.perf_counter()

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
 from mtv.encoders.preprocess import ImageTransform, decode_rgb
 from mtv.encoders.records import ImageRecord
 from mtv.errors import DataError
@@ -15,7 +17,6 @@ from mtv.probes.navi_prepare import PreparedItem, downsample_for_cache, prepare_
 from mtv.probes.resample import Mode, image_tensor, white_square
 
 if TYPE_CHECKING:
-    import numpy as np
     from torch import Tensor
 
 
@@ -77,15 +78,13 @@ class NaviPreparation(Preparation):
 
     def __call__(self, sample_id: str, blobs: Sequence[bytes]) -> Tensor:
         """uint8 3,512,512."""
-        rgb = named(sample_id, lambda: _rgb(blobs[0], exif=True))
-        return self.item(sample_id, rgb, blobs[1]).image_3HW
+        rgb = np.asarray(open_exif(blobs[0], name=sample_id))
+        return self.item(sample_id, rgb, blobs[1]).image
 
     def item(self, sample_id: str, rgb_HW3: np.ndarray | None, depth_png: bytes) -> PreparedItem:
         """The prepared item; without `rgb_HW3` only its geometry is meaningful (scoring needs no colours)."""
-        import numpy as np
-
         camera = self.cameras[sample_id]
-        depth_HW = named(sample_id, lambda: read_depth_png(depth_png, "navi_disparity"))
+        depth_HW = read_depth_png(depth_png, "navi_disparity", name=sample_id)
         rgb = np.zeros((*depth_HW.shape, 3), np.uint8) if rgb_HW3 is None else rgb_HW3
         _same_size(sample_id, rgb, depth_HW)
         if self.mode == "probe3d" and not camera.downsampled:
@@ -113,14 +112,12 @@ class FramePreparation(Preparation):
 
     def __call__(self, sample_id: str, blobs: Sequence[bytes]) -> Tensor:
         """uint8 3,H,W."""
-        return image_tensor(named(sample_id, lambda: _rgb(blobs[0], exif=False)))
+        return image_tensor(named(sample_id, lambda: decode_rgb(blobs[0])))
 
     def item(self, sample_id: str, depth_png: bytes) -> PreparedItem:
         """Geometry of the frame: points of the matching grid, validity, focal length."""
-        import numpy as np
-
         fx, fy, cx, cy = self.intrinsics[sample_id]
-        depth_HW = named(sample_id, lambda: read_depth_png(depth_png, "millimetres"))
+        depth_HW = read_depth_png(depth_png, "millimetres", name=sample_id)
         blank = np.zeros((*depth_HW.shape, 3), np.uint8)
         return prepare_rgbd(blank, depth_HW, focal=(fx, fy), centre=(cx, cy), name=sample_id)
 
@@ -135,12 +132,6 @@ def named(sample_id: str, read: Callable[[], Any]) -> Any:
         return read()
     except DataError as e:
         raise DataError(f"{sample_id}: {e.message}", e.hint or "Copy the file again, or leave it out.") from e
-
-
-def _rgb(blob: bytes, *, exif: bool) -> np.ndarray:
-    import numpy as np
-
-    return np.asarray(open_exif(blob) if exif else decode_rgb(blob))
 
 
 def _same_size(sample_id: str, rgb_HW3: np.ndarray, depth_HW: np.ndarray) -> None:

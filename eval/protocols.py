@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from mtv.eval.protocol import Protocol, make_protocol
-
 from mtv.errors import UsageError, unknown
+from mtv.eval.protocol import Protocol, make_protocol
 from mtv.hashing import sha256_file
 
 TapNorm = Literal["auto", "none", "final"]

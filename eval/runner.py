@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mtv.errors import DataError, MtvError, UsageError
 from mtv.eval.console import Reporter, duration
 from mtv.eval.datasets.base import Dataset, as_dict
 from mtv.eval.environment import hardware, peak_memory_mb, versions
@@ -34,8 +35,6 @@ from mtv.eval.jobs import Job
 from mtv.eval.plan import TaskPlan, plan_features
 from mtv.eval.store import ResultStore
 from mtv.eval.task import Scored, Task, TaskRun, make_task
-
-from mtv.errors import DataError, MtvError, UsageError
 from mtv.results import MetricValue, TaskResult
 
 if TYPE_CHECKING:
@@ -203,13 +202,19 @@ class Runner:
             if self.options.dry_run:
                 return
             started = time.perf_counter()
-            for request in requests:
-                provider.get(request)
+            sets = [provider.get(r) for r in requests]
             if self.options.shard is not None:
                 log.info("%s: shard %d/%d is in the cache; run without --shard to score", title, *self.options.shard)
                 return
             # Every process scores (text and features are collective); the numbers are the same, the first one writes.
-            run = TaskRun(encoder=encoder, dataset=opened.dataset, features=provider, tick=reporter.tick)
+            run = TaskRun(
+                encoder=encoder,
+                dataset=opened.dataset,
+                requests=requests,
+                sets=sets,
+                features=provider,
+                tick=reporter.tick,
+            )
             scored = task.score(run)
             total = time.perf_counter() - started
         self.dist.on_rank0(lambda: self._finish(encoder, opened, provider, scored, load_seconds, total))
@@ -313,7 +318,7 @@ class Runner:
             "tower_dtype": str(encoder.dtype).removeprefix("torch."),
             "score_dtype": "float32",
             "tf32": False,
-            "batch_size": provider.batch_size,
+            "batch_size": self.options.extract.batch_size or "auto",
             "workers": self.options.extract.n_workers,
             "seed": self.options.seed,
             "n_resamples": self.options.n_resamples,

@@ -13,19 +13,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
+from mtv.errors import UsageError, unknown
 from mtv.eval.datasets.base import Dataset, FileRef
 from mtv.eval.features.request import FeatureRequest
 from mtv.eval.protocol import Protocol
-
-from mtv.errors import UsageError, unknown
 from mtv.recipes import Recipe
 
 if TYPE_CHECKING:
     import numpy as np
-    from mtv.eval.features.api import FeatureProvider
     from PIL import Image
 
     from mtv.encoders.base import Encoder
+    from mtv.eval.features.api import FeatureProvider, FeatureSet
 
 D = TypeVar("D", bound=Dataset)
 P = TypeVar("P", bound=Protocol)
@@ -71,8 +70,12 @@ class TaskRun(Generic[D]):
     """The loaded model."""
     dataset: D
     """What `Task.open` returned."""
+    requests: list[FeatureRequest]
+    """What `Task.requests` returned."""
+    sets: list[FeatureSet]
+    """Their features, one set per request."""
     features: FeatureProvider
-    """One pass per picture; cached."""
+    """For text embeddings and classifiers, which are cached like pictures."""
     tick: Tick
     """Progress of long scoring: stage, done, total, detail."""
 

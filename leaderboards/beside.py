@@ -47,7 +47,7 @@ def published_row(
             continue
         reason = _reason(value, beside, slot)
         remarks = [f"{value.source}: {value.note}."] if value.note else []
-        remarks += [f"not comparable with the measured values of {slot.key}: {reason}."] if reason else []
+        remarks += [f"not comparable with the measured {slot.task} values: {reason}."] if reason else []
         marks = tuple(notes.mark(t) for t in remarks)
         label = "not comparable" if reason else ""
         cells.append(Cell(value=value.value, decimals=value.decimals, marks=marks, label=label))

@@ -14,8 +14,6 @@ from mtv.errors import unknown
 from mtv.leaderboards.grid import Cell, Column, Row, Table
 
 FORMATS = ("rich", "md", "csv", "json", "tex", "html")
-BEST_NOTE = "Bold: best of its column among measured values."
-BEST_STAR = "* best of its column among measured values."
 
 
 def render(table: Table, fmt: str = "rich", *, color: bool = False, width: int | None = None) -> str:
@@ -86,9 +84,9 @@ def _heading(column: Column) -> str:
     return f"{column.title} ({column.label})" if column.label else column.title
 
 
-def _notes(table: Table, best: str) -> list[tuple[str, str]]:
+def _notes(table: Table, sign: str = "Bold:") -> list[tuple[str, str]]:
     flagged = any(c.best for r in table.rows for c in r.cells)
-    return [*table.notes, *([("", best)] if flagged else [])]
+    return [*table.notes, *([("", f"{sign} {table.best}.")] if flagged else [])]
 
 
 def _rich(table: Table, *, color: bool, width: int | None) -> str:
@@ -99,7 +97,7 @@ def _rich(table: Table, *, color: bool, width: int | None) -> str:
 
     style = _Style(
         escape=str,
-        bold=lambda t: f"{t}*",
+        bold=lambda t: t if color else f"{t}*",
         mark=lambda m: f" [{m}]",
         plus_minus=lambda h: f" ± {h}",
         bounds=lambda d, u: f" −{d} +{u}",
@@ -116,7 +114,7 @@ def _rich(table: Table, *, color: bool, width: int | None) -> str:
     text = io.StringIO()
     console = Console(file=text, width=width or 10_000, force_terminal=color, highlight=False, soft_wrap=False)
     console.print(out)
-    for mark, note in _notes(table, BEST_STAR):
+    for mark, note in _notes(table, "Bold:" if color else "*"):
         console.print(Text(f"[{mark}] {note}" if mark else note, style="dim"))
     return "\n".join(line.rstrip() for line in text.getvalue().splitlines()).strip("\n") + "\n"
 
@@ -136,7 +134,7 @@ def _markdown(table: Table) -> str:
         name = _escape_markdown(row.name)
         grid.append([f"*{name}*" if row.kind == "published" else name, *(_cell(c, style) for c in row.cells)])
     body = "\n".join(f"| {' | '.join(line)} |" for line in grid)
-    notes = [f"- {f'<sup>{m}</sup> ' if m else ''}{_escape_markdown(t)}" for m, t in _notes(table, BEST_NOTE)]
+    notes = [f"- {f'<sup>{m}</sup> ' if m else ''}{_escape_markdown(t)}" for m, t in _notes(table)]
     return "\n".join([f"**{_escape_markdown(table.title)}**", "", body, "", *notes]) + "\n"
 
 
@@ -215,7 +213,7 @@ def _tex(table: Table) -> str:
         first = rf"\textit{{{name}}}" if row.kind == "published" else name
         lines.append(" & ".join([first, *(_cell(c, style) for c in row.cells)]) + r" \\")
     lines += [r"\bottomrule", r"\end{tabular}"]
-    for mark, note in _notes(table, BEST_NOTE):
+    for mark, note in _notes(table):
         sup = rf"\textsuperscript{{{mark}}} " if mark else ""
         lines.append(rf"\par{{\footnotesize {sup}{_escape_tex(note)}}}")
     return "\n".join(lines) + "\n"
@@ -242,7 +240,7 @@ def _html(table: Table) -> str:
         return f'<th scope="col">{escape(column.title)}{label}</th>'
 
     head = f'<th scope="col">{escape(table.head)}</th>' + "".join(heading(c) for c in table.columns)
-    notes = "".join(f"<li>{f'<sup>{m}</sup> ' if m else ''}{escape(t)}</li>\n" for m, t in _notes(table, BEST_NOTE))
+    notes = "".join(f"<li>{f'<sup>{m}</sup> ' if m else ''}{escape(t)}</li>\n" for m, t in _notes(table))
     body = "\n".join(line(r) for r in table.rows)
     text = (
         f'<style>\n{_CSS}</style>\n<table class="mtv">\n<caption>{escape(table.title)}</caption>\n'

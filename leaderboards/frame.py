@@ -42,8 +42,8 @@ TITLES = {
     "flickr30k/i2t_r1": "Flickr30k image→text R@1",
     "flickr8k/t2i_r1": "Flickr8k text→image R@1",
     "flickr8k/i2t_r1": "Flickr8k image→text R@1",
-    "navi/avg_recall": "NAVI recall (mean of 1, 2, 5 cm)",
-    "spair/avg_recall": "SPair recall@0.1 (mean of viewpoint 0, 1, 2)",
+    "navi/avg_recall": "NAVI recall, mean of 1/2/5 cm",
+    "spair/avg_recall": "SPair recall@0.1, mean of vp 0/1/2",
     "ade20k/miou": "ADE20k mIoU",
     "nyuv2/rmse": "NYUv2 RMSE",
     "rel_nyu/absrel_depth": "NYUv2 AbsRel",
@@ -151,10 +151,12 @@ def task_order(records: Sequence[Stored]) -> list[str]:
 
 
 def headline_keys(task: str, records: Sequence[Stored]) -> list[str]:
-    """Metrics of `task` that get a column: both directions at rank 1 for retrieval, else what the records call headline."""
+    """Metrics of `task` that get a column: both directions for retrieval, else what the records call headline."""
     if task in RETRIEVAL:
         return [f"{task}/t2i_r1", f"{task}/i2t_r1"]
-    return list(dict.fromkeys(k for s in records if s.record.task == task for k in metrics_of(s.record) if _headline(s, k)))
+    return list(
+        dict.fromkeys(k for s in records if s.record.task == task for k in metrics_of(s.record) if _headline(s, k))
+    )
 
 
 def _headline(stored: Stored, key: str) -> bool:
@@ -180,7 +182,10 @@ def title_of(key: str, metric: MetricValue | None) -> str:
 
 def differences(a: TaskResult, b: TaskResult) -> list[str]:
     """The fields in which protocol and data of two results differ, as `field: a vs b`."""
-    out = [f"{k}: {_show(x)} vs {_show(y)}" for k, x, y in _differing(a.protocol.get("params"), b.protocol.get("params"))]
+    out = [
+        f"{k}: {_show(x, 'none')} vs {_show(y, 'none')}"
+        for k, x, y in _differing(a.protocol.get("params"), b.protocol.get("params"))
+    ]
     if a.protocol.get("version") != b.protocol.get("version"):
         out.append(f"metric version: {a.protocol.get('version')} vs {b.protocol.get('version')}")
     if a.protocol.get("hash") != b.protocol.get("hash") and not out:
@@ -188,7 +193,9 @@ def differences(a: TaskResult, b: TaskResult) -> list[str]:
     if a.data.get("fingerprint") == b.data.get("fingerprint"):
         return out
     named = [
-        f"data {k}: {_show(x)} vs {_show(y)}" for k, x, y in _differing(a.data, b.data) if k in ("name", "split", "label")
+        f"data {k}: {_show(x, 'full set')} vs {_show(y, 'full set')}"
+        for k, x, y in _differing(a.data, b.data)
+        if k in ("name", "split", "label")
     ]
     print_a, print_b = (_short(r.data.get("fingerprint")) for r in (a, b))
     return [*out, *named, f"data fingerprint: {print_a} vs {print_b}"]
@@ -207,10 +214,10 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return out
 
 
-def _show(value: Any) -> str:
+def _show(value: Any, empty: str) -> str:
     if isinstance(value, str) and len(value) == 64:
         return _short(value)
-    return "full set" if value == "" else str(value)
+    return empty if value in ("", None) else str(value)
 
 
 def _short(value: Any) -> str:

@@ -71,6 +71,8 @@ class Table:
     """Lines in order."""
     notes: tuple[tuple[str, str], ...] = ()
     """(mark, text) below the table; an empty mark for a general note."""
+    best: str = "best of its column among measured values"
+    """What bold means."""
     data: tuple[dict[str, Any], ...] = field(default_factory=tuple)
     """One flat record per number: what csv and json print. All have the same keys."""
 

@@ -72,13 +72,13 @@ def published() -> tuple[Published, ...]:
     out: list[Published] = []
     seen: set[tuple[str, str, str]] = set()
     for table in TABLES:
-        with (files("mtv.leaderboards.paper") / f"{table}.csv").open(encoding="utf-8", newline="") as f:
-            for line, cells in enumerate(csv.DictReader(f), start=2):
-                key = (cells["source"], cells["model"], cells["metric"])
-                if key in seen or not cells["value"]:
-                    raise UsageError(f"{table}.csv line {line}: empty or repeated value of {key}")
-                seen.add(key)
-                out.append(_parse(table, cells))
+        text = (files("mtv.leaderboards.paper") / f"{table}.csv").read_text(encoding="utf-8")
+        for line, cells in enumerate(csv.DictReader(text.splitlines()), start=2):
+            key = (cells["source"], cells["model"], cells["metric"])
+            if key in seen or not cells["value"]:
+                raise UsageError(f"{table}.csv line {line}: empty or repeated value of {key}")
+            seen.add(key)
+            out.append(_parse(table, cells))
     return tuple(out)
 
 
@@ -100,8 +100,8 @@ def alias_of(model: Mapping[str, Any]) -> str:
 def not_comparable(value: Published, stored: Stored) -> str:
     """Why a published value and a measured result answer different questions, or an empty string if nothing is known.
 
-    Compared are the fields that the source states: those of the protocol, and `image.*` and `text.*` of the model if the
-    result is of the same model. A measured subset or limited run never compares with a full set.
+    Compared are the fields that the source states: those of the protocol, and `image.*` and `text.*` of the model if
+    the result is of the same model. A measured subset or limited run never compares with a full set.
     """
     record = stored.record
     known: dict[str, Any] = flatten(record.protocol.get("params", {}))

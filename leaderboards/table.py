@@ -1,4 +1,4 @@
-"""The table of models and tasks: measured values with intervals, published ones beside them, and what must be said below.
+"""The table of models and tasks: measured values with intervals, published ones beside them, and the notes below.
 
 A column holds one protocol and one data set. Anything else is refused, or with `allow_mixed` marked cell by cell.
 """
@@ -36,8 +36,8 @@ def build_table(
     Args:
         records: from `frame.load`.
         allow_mixed: put results of differing protocols or data into one column, each marked with what differs.
-        published: rows of published values below the measured row of the same weights; `"all"` also those of models that
-            were not measured.
+        published: rows of published values below the measured row of the same weights; `"all"` also those of models
+            that were not measured.
         all_metrics: every metric of the records instead of the headlines.
         title: above the table.
 
@@ -48,7 +48,9 @@ def build_table(
         UsageError: nothing to show, or a mixture without `allow_mixed`; names the differing fields.
     """
     if not records:
-        raise UsageError("no results to show", "Make some with `mtv-eval run --out DIR`, or name their folder: --results DIR.")
+        raise UsageError(
+            "no results to show", "Make some with `mtv-eval run --out DIR`, or name their folder: --results DIR."
+        )
     slots, notes = make_slots(records, allow_mixed=allow_mixed, all_metrics=all_metrics), Notes()
     rows, data = _rows(records, slots, notes, published)
     return Table(

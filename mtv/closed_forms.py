@@ -28,7 +28,8 @@ def wilson(k: float, n: int) -> tuple[float, float]:
 
 def mcnemar(n01: int, n10: int) -> float:
     """Exact two-sided p of equal error rates from the discordant counts; 1 when there are none."""
-    m, low = n01 + n10, min(n01, n10)
+    # Python integers: the binomial coefficients of a few hundred discordant pairs overflow numpy's.
+    m, low = int(n01) + int(n10), min(int(n01), int(n10))
     term = tail = 1
     for k in range(1, low + 1):
         term = term * (m - k + 1) // k

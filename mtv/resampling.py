@@ -1,8 +1,8 @@
 """From the per-sample table to resampled metric values, with numpy alone.
 
 Rows are summed once per sampling unit (`cluster_id`); a bootstrap resample is then a vector of unit counts and every
-metric a matrix product with those sums. One count matrix per (units, strata, seed) serves all metrics and both models of
-a comparison, so that differences and averages get joint intervals.
+metric a matrix product with those sums. One count matrix per (units, strata, seed) serves all metrics and both models
+of a comparison, so that differences and averages get joint intervals.
 """
 
 from __future__ import annotations

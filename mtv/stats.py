@@ -52,7 +52,8 @@ def evaluate(
 
     Returns:
         Values in the order of `recipes`. A metric without rows has value None and n = 0; a bootstrapped one with a
-        single cluster has no interval. Resamples in which a metric is undefined (an empty bin) do not enter its interval.
+        single cluster has no interval. Resamples in which a metric is undefined (an empty bin) do not enter the
+        interval.
 
     Raises:
         UsageError: a missing column or metric name, contradictory clusters.
@@ -276,9 +277,9 @@ def _aligned(table_a: Table, table_b: Table) -> dict[str, np.ndarray]:
     out = {name: values[order] for name, values in table_b.items()}
     for column in {"cluster_id", "stratum"} & set(table_a) & set(table_b):
         if (bad := np.flatnonzero(out[column] != table_a[column])).size:
-            k = bad[0]
+            k, (in_a, in_b) = bad[0], (table_a[column][bad[0]], out[column][bad[0]])
             raise UsageError(
-                f"sample {ids_a[k]}: {column} is {table_a[column][k]!r} in the first table, {out[column][k]!r} in the second",
+                f"sample {ids_a[k]}: {column} is {in_a} in the first table, {in_b} in the second",
                 "The two results were made with different readers; run the older one again.",
             )
     return out

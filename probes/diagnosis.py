@@ -99,7 +99,7 @@ def _renumbering(predicted_N: Tensor, labels_N: Tensor, n_classes: int) -> str:
     order = torch.randperm(len(labels_N), generator=torch.Generator().manual_seed(0))
     null, _ = _best_assignment(predicted_N, labels_N.cpu()[order], n_classes)
     plain = float((predicted_N.cpu() == labels_N.cpu()).double().mean())
-    if matched < 2 * max(plain, null) or matched - null < 0.1:
+    if matched < 2 * max(plain, null):
         return ""
     moved = [f"{true} as {found}" for true, found in enumerate(mapping_C) if true != found][:3]
     return (

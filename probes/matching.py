@@ -1,8 +1,8 @@
 """Dense matching of two images by the ratio test: grid features, the two nearest neighbours, the k most unique matches.
 
 Notable: bicubic lookup as two small products; one chunked float32 product per pair with TF32 off (the ratio subtracts
-near-equal numbers from 1); two cheap passes over each block of scores instead of a sort; weights in float64; ties always
-go to the lower index. Protocol `correspondence`, sections 2.6 and 2.8.
+near-equal numbers from 1); two cheap passes over each block of scores instead of a sort; weights in float64; ties go to
+the lower index. Protocol `correspondence`, sections 2.6 and 2.8.
 """
 
 from __future__ import annotations

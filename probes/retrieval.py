@@ -126,13 +126,9 @@ def rank_retrieval(
         pairs = same_text_pairs(owner_T, text_T)
     else:
         raise UsageError("rank_retrieval: positives='same_text' needs unique_texts, which say which strings are equal")
-    blocks = ScoreBlocks(
-        l2_normalize(images_ID, ids=image_ids, what="image features"),
-        l2_normalize(captions_TD.to(device), ids=caption_ids, what="caption features"),
-        text_T,
-        block=block,
-        dual_scale=scale,
-    )
+    units_ID = l2_normalize(images_ID, ids=image_ids, what="image features")
+    units_TD = l2_normalize(captions_TD.to(device), ids=caption_ids, what="caption features")
+    blocks = ScoreBlocks(units_ID, units_TD if text_T is None else units_TD[text_T], block=block, dual_scale=scale)
     t2i, i2t = rank_both(blocks, pairs, len(images_ID), len(owner_T), device)
     names = ("rank", "rank_lo", "rank_hi", "score", "foreign", "foreign_score")
     fields = {f"t2i_{name}_T": column for name, column in zip(names, t2i.columns(), strict=True)}

@@ -48,10 +48,10 @@ class _Groups:
         return torch.bincount(self.inverse_N, minlength=len(self.rows_UD)).double()
 
 
-def _grouped(x_ND: Tensor, index_N: Tensor | None = None) -> _Groups:
+def _grouped(x_ND: Tensor) -> _Groups:
+    """Groups in order of first appearance: without repeats they are the rows themselves, in their order."""
     first_U, inverse_N = equal_rows(x_ND)
-    rows_UD = x_ND if len(first_U) == len(x_ND) else x_ND[first_U]
-    return _Groups(rows_UD=rows_UD, inverse_N=inverse_N if index_N is None else inverse_N[index_N])
+    return _Groups(rows_UD=x_ND if len(first_U) == len(x_ND) else x_ND[first_U], inverse_N=inverse_N)
 
 
 class ScoreBlocks:
@@ -59,8 +59,7 @@ class ScoreBlocks:
 
     Args:
         images_ID: unit rows, float32.
-        captions_TD: unit rows, float32, on the same device: one per caption, or one per unique text.
-        unique_texts_T: int64, row of `captions_TD` of each caption; None when there is one row per caption.
+        captions_TD: unit rows, float32, on the same device, one per caption.
         block: captions per block.
         dual_scale: scale of the dual softmax, None for plain cosines.
     """
@@ -69,13 +68,12 @@ class ScoreBlocks:
         self,
         images_ID: Tensor,
         captions_TD: Tensor,
-        unique_texts_T: Tensor | None = None,
         *,
         block: int,
         dual_scale: float | None = None,
     ) -> None:
         self._images = _grouped(images_ID)
-        self._texts = _grouped(captions_TD, unique_texts_T)
+        self._texts = _grouped(captions_TD)
         self._block = block
         self._order_T = torch.argsort(self._texts.inverse_N, stable=True)
         sizes = torch.bincount(self._texts.inverse_N, minlength=len(self._texts.rows_UD))

@@ -26,7 +26,7 @@ def load_templates(name_or_path: str) -> tuple[str, ...]:
 
     Args:
         name_or_path: `openai80` (OpenAI's 80), `openai7` (their short list), `siglip81` and `siglip8` (those plus the
-            bare name), `one` ("a photo of {}."), or a text file with one template per line; `{c}` means the same as `{}`.
+            bare name), `one` ("a photo of {}."), or a text file with one template per line; `{c}` means `{}`.
 
     Raises:
         UsageError: neither a known set nor a file.

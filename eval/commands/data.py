@@ -25,7 +25,9 @@ def data(context: click.Context) -> None:
 
 @data.command()
 @click.argument("names", nargs=-1)
-@click.option("--data", "root", type=DirPath, required=True, help="Folder that holds the data sets, up to two levels below.")
+@click.option(
+    "--data", "root", type=DirPath, required=True, help="Folder that holds the data sets, up to two levels below."
+)
 @click.option("--split", default=None, help="Split to check, e.g. val2017 for coco.  [default: the set's own]")
 @click.option("--full", is_flag=True, help="Decode every file too; the outcome is kept in the cache, by fingerprint.")
 @click.option("--workers", type=int, default=None, help="Decoding processes of --full.  [default: min(8, cores)]")
@@ -62,9 +64,7 @@ def check(
                 reporter.tick("decode", done, total)
 
             cache = cache_dir or default_cache()
-            report = check_dataset(
-                name, root, split=split, full=full, cache=cache, workers=workers, progress=progress
-            )
+            report = check_dataset(name, root, split=split, full=full, cache=cache, workers=workers, progress=progress)
         reports.append(report)
         if not as_json:
             click.echo(describe_report(report) + "\n")

@@ -16,14 +16,16 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("spec")
-@click.option("--set", "settings", multiple=True, metavar="image.FIELD=VALUE", help="Override image.*, text.*, model.*.")
+@click.option(
+    "--set", "settings", multiple=True, metavar="image.FIELD=VALUE", help="Override image.*, text.*, model.*."
+)
 @click.option("--device", default="cpu", show_default=True, help="Device of the trial pass.")
-@click.option("--dtype", type=click.Choice(["fp32", "bf16", "fp16"]), default="fp32", show_default=True, help="Tower dtype.")
+@click.option(
+    "--dtype", type=click.Choice(["fp32", "bf16", "fp16"]), default="fp32", show_default=True, help="Tower dtype."
+)
 @click.option("--download", is_flag=True, help="Allow fetching weights from a hub.")
 @json_option
-def inspect(
-    spec: str, settings: tuple[str, ...], device: str, dtype: str, download: bool, as_json: bool
-) -> None:
+def inspect(spec: str, settings: tuple[str, ...], device: str, dtype: str, download: bool, as_json: bool) -> None:
     """Print size, mean/std, resize rule, interpolation, tokenizer, taps, parameters, hashes and keys of SPEC.
 
     Every field is followed by the rule that decided it: option, config, tag or family.
@@ -82,7 +84,9 @@ def _print(encoder: Encoder, record: dict[str, Any]) -> None:
     def line(name: str, value: Any, source: str = "") -> None:
         click.echo(f"  {name:<22}{value}" + (f"   ({source})" if source else ""))
 
-    click.echo(info.spec + (f"  (alias {info.alias})" if info.alias else "") + ("  RANDOM WEIGHTS" if info.random else ""))
+    click.echo(
+        info.spec + (f"  (alias {info.alias})" if info.alias else "") + ("  RANDOM WEIGHTS" if info.random else "")
+    )
     for name in ("adapter", "architecture", "family"):
         line(name, getattr(info, name))
     line("activation", info.activation, sources.get("activation", ""))

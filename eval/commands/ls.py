@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import click
 
 from mtv.eval.commands.options import json_option, results_option
+from mtv.eval.commands.output import show_rows
 
 
 @click.group()
@@ -43,7 +42,7 @@ def models(as_json: bool) -> None:
         }
         for a in ALIASES.values()
     ]
-    _show(rows, as_json)
+    show_rows(rows, as_json)
 
 
 @ls.command()
@@ -57,7 +56,7 @@ def tasks(as_json: bool) -> None:
         for name, cls in PROTOCOLS.items()
     ]
     suites = [{"task": f"suite {name}", "presets": "", "what": ", ".join(members)} for name, members in SUITES.items()]
-    _show([*rows, *suites], as_json)
+    show_rows([*rows, *suites], as_json)
 
 
 @ls.command()
@@ -79,7 +78,7 @@ def protocols(task: str | None, as_json: bool) -> None:
         protocol = protocol_for(task)
         docs = field_docs(type(protocol))
         rows = [{"field": f"{task}.{k}", "default": str(v), "meaning": docs[k]} for k, v in protocol.params.items()]
-    _show(rows, as_json)
+    show_rows(rows, as_json)
 
 
 @ls.command(name="results")
@@ -103,18 +102,4 @@ def stored(results_dir: Path, as_json: bool) -> None:
                 "file": str(path.relative_to(results_dir)),
             }
         )
-    _show(rows, as_json)
-
-
-def _show(rows: list[dict[str, Any]], as_json: bool) -> None:
-    """Rows as JSON, or as aligned columns."""
-    if as_json:
-        click.echo(json.dumps(rows, indent=1))
-        return
-    if not rows:
-        click.echo("nothing to list", err=True)
-        return
-    columns = list(rows[0])
-    widths = {c: max(len(c), *(len(str(r[c])) for r in rows)) for c in columns}
-    for line in [{c: c.upper() for c in columns}, *rows]:
-        click.echo("  ".join(str(line[c]).ljust(widths[c]) for c in columns).rstrip())
+    show_rows(rows, as_json)

@@ -40,9 +40,7 @@ log = logging.getLogger(__name__)
 )
 @click.option("--data", type=DirPath, required=True, help="Folder that holds the data sets, up to two levels below.")
 @click.option("--out", type=DirPath, default=Path("results"), show_default=True, help="Result store.")
-@click.option(
-    "--protocol", default="paper", show_default=True, help="Preset for all tasks (`mtv-eval ls protocols`)."
-)
+@click.option("--protocol", default="paper", show_default=True, help="Preset for all tasks (`mtv-eval ls protocols`).")
 @click.option(
     "--set",
     "settings",
@@ -50,7 +48,9 @@ log = logging.getLogger(__name__)
     metavar="TASK.FIELD=VALUE",
     help="Override a protocol field, or image.*, text.*, model.* of the model; repeatable.",
 )
-@click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:N, mps; auto takes a GPU if there is one.")
+@click.option(
+    "--device", default="auto", show_default=True, help="cpu, cuda, cuda:N, mps; auto takes a GPU if there is one."
+)
 @click.option(
     "--dtype",
     type=click.Choice(["fp32", "bf16", "fp16"]),
@@ -58,13 +58,20 @@ log = logging.getLogger(__name__)
     show_default=True,
     help="Dtype of the towers; scores are fp32 in any case. Part of the protocol.",
 )
-@click.option("--batch-size", default="auto", show_default=True, help="Images per forward pass; halves itself when memory runs out.")
+@click.option(
+    "--batch-size",
+    default="auto",
+    show_default=True,
+    help="Images per forward pass; halves itself when memory runs out.",
+)
 @click.option("--workers", type=int, default=None, help="Loader processes.  [default: min(8, cores)]")
 @click.option("--limit", type=int, default=None, help="Use N samples, stratified; labelled in every table.")
 @click.option("--shard", default=None, metavar="I/N", help="Only extract the features of shard I of N into the cache.")
 @cache_option
 @click.option("--no-cache", is_flag=True, help="Keep features in memory for this run only.")
-@click.option("--cache-limit-gb", type=float, default=50.0, show_default=True, help="Larger requests stay in memory, GiB.")
+@click.option(
+    "--cache-limit-gb", type=float, default=50.0, show_default=True, help="Larger requests stay in memory, GiB."
+)
 @click.option("--download", is_flag=True, help="Allow fetching model weights from a hub; never data.")
 @click.option("--force", is_flag=True, help="Compute again what is stored; the old record is kept as .prev.")
 @click.option("--verify", is_flag=True, help="Hash data files, features and samples again before trusting them.")
@@ -190,8 +197,10 @@ def _report(runner: Any, options: dict[str, Any]) -> None:
         click.echo(json.dumps([r.to_json() for r in runner.results], indent=1))
     elif runner.results and not options["quiet"]:
         from mtv.leaderboards.formats import render
+        from mtv.leaderboards.frame import Stored
         from mtv.leaderboards.table import build_table
 
-        click.echo(render(build_table(runner.results, allow_mixed=True, published=False), "rich"))
+        stored = [Stored(path=Path(), record=r) for r in runner.results]
+        click.echo(render(build_table(stored, allow_mixed=True, published=False), "rich"))
     for failure in runner.failures:
         click.echo(f"FAILED {failure.what}: {failure.message}", err=True)

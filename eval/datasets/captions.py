@@ -147,9 +147,7 @@ def check_join(pictures: Sequence[Captioned], source: str) -> None:
     twice = [p.id for p in pictures if p.id in seen or seen.add(p.id)]  # type: ignore[func-returns-value]
     problems = []
     if lost:
-        problems.append(
-            f"{source}: {len(lost)} of {len(pictures)} pictures with captions have no file: {some(lost, 20)}"
-        )
+        problems.append(f"{source}: {len(lost)} of {len(pictures)} pictures have no file: {some(lost, 20)}")
     if silent:
         problems.append(f"{source}: {len(silent)} pictures have no caption: {some(silent, 20)}")
     if twice:

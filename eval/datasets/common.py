@@ -47,9 +47,16 @@ def names_in(folder: Path) -> tuple[list[str], list[str]]:
     return sorted(folders), sorted(pictures)
 
 
+def file_refs(data: Path, folder: Path, names: Iterable[str]) -> list[FileRef]:
+    """References to the files `names` of one folder below the data root."""
+    prefix = folder.relative_to(data).as_posix()
+    start = "" if prefix == "." else f"{prefix}/"
+    return [FileRef(path=folder / name, name=f"{start}{name}") for name in names]
+
+
 def file_ref(data: Path, path: Path) -> FileRef:
     """Reference to a plain file below the data root."""
-    return FileRef(path=path, name=path.relative_to(data).as_posix())
+    return file_refs(data, path.parent, [path.name])[0]
 
 
 def some(items: Sequence[object] | Iterable[object], n: int = 5) -> str:
@@ -72,16 +79,23 @@ def the_one(candidates: Sequence[Path], what: str, data: Path) -> Path:
 def bad_headers(images: Mapping[str, FileRef]) -> list[str]:
     """Names of the files that are empty, unreadable or do not begin like a JPEG, PNG, WebP or BMP picture."""
     refs = list(images.values())
+    batches = [refs[i : i + 512] for i in range(0, len(refs), 512)]
+    # threads, because on a network disk each small read waits
     with ThreadPoolExecutor(max_workers=8) as pool:
-        good = list(pool.map(_has_header, refs, chunksize=256))
-    return [ref.name for ref, fine in zip(refs, good, strict=True) if not fine]
+        return [name for names in pool.map(_without_header, batches) for name in names]
+
+
+def _without_header(refs: Sequence[FileRef]) -> list[str]:
+    return [ref.name for ref in refs if not _has_header(ref)]
 
 
 def _has_header(ref: FileRef) -> bool:
     try:
-        with ref.path.open("rb", buffering=0) as f:
-            f.seek(ref.offset or 0)
-            head = f.read(12 if ref.size is None else min(12, ref.size))
+        handle = os.open(ref.path, os.O_RDONLY)
+        try:
+            head = os.pread(handle, 12 if ref.size is None else min(12, ref.size), ref.offset or 0)
+        finally:
+            os.close(handle)
     except OSError:
         return False
     return head.startswith(_HEADERS) or (head[:4] == b"RIFF" and head[8:12] == b"WEBP")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import runpy
 from functools import lru_cache
 from pathlib import Path
 
@@ -69,20 +70,32 @@ def check_class_names(path: Path) -> None:
     repair = "Export the shards of imagenet1k again; the labels of these mean other classes."
     if len(names) != 1000:
         raise DataError(f"{path}: {len(names)} class names, expected 1000", repair)
-    from open_clip.zero_shot_metadata import IMAGENET_CLASSNAMES
-
-    differing = [i for i, (a, b) in enumerate(zip(names, IMAGENET_CLASSNAMES, strict=True)) if a.lower() != b.lower()]
+    standard = standard_class_names()
+    differing = [i for i, (a, b) in enumerate(zip(names, standard, strict=True)) if a.lower() != b.lower()]
     if len(differing) > 100:
         i = differing[0]
         raise DataError(
             f"{path}: {len(differing)} of 1000 class names differ from the ImageNet order; the first is line {i + 1}, "
-            f"{names[i]!r} instead of {IMAGENET_CLASSNAMES[i]!r}",
+            f"{names[i]!r} instead of {standard[i]!r}",
             repair,
         )
 
 
+def standard_class_names() -> tuple[str, ...]:
+    """open_clip's 1000 names in class order, from its metadata file; the package and torch stay out."""
+    path = _folder_of("open_clip") / "zero_shot_metadata.py"
+    names: tuple[str, ...] = tuple(runpy.run_path(str(path))["IMAGENET_CLASSNAMES"])
+    if sha256_lines(names) != NAMES_SHA256:
+        raise DataError(f"{path}: not the 1000 ImageNet class names", "Reinstall open_clip_torch (3.3).")
+    return names
+
+
 def _timm_info() -> Path:
-    spec = importlib.util.find_spec("timm")
+    return _folder_of("timm") / "data" / "_info"
+
+
+def _folder_of(package: str) -> Path:
+    spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
-        raise DataError("timm is not installed, so the ImageNet class list is missing", "pip install timm")
-    return Path(spec.submodule_search_locations[0]) / "data" / "_info"
+        raise DataError(f"{package} is not installed; the ImageNet class lists come from it", f"Install {package}.")
+    return Path(spec.submodule_search_locations[0])

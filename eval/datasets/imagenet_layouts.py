@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mtv.errors import DataError
 from mtv.eval.datasets.base import FileRef
-from mtv.eval.datasets.common import file_ref, names_in, roots_below, some
+from mtv.eval.datasets.common import file_refs, names_in, roots_below, some
 from mtv.eval.datasets.imagenet_classes import check_class_names, imagenet_wnids
 from mtv.eval.datasets.webdataset import read_samples, shard_paths, split_folder
 
@@ -104,13 +104,9 @@ def read_class_folders(folder: Path, folders: Sequence[str], data: Path) -> List
     content = {name: names_in(folder / name) for name in folders}
     _check_folder_names(folder, [name for name, (inner, pics) in content.items() if inner or pics or name in index])
     items = tuple(
-        Item(
-            id=m.group() if (m := VAL_NAME.match(name)) else f"{wnid}/{name}",
-            index=index[wnid],
-            file=file_ref(data, folder / wnid / name),
-        )
+        Item(id=m.group() if (m := VAL_NAME.match(name)) else f"{wnid}/{name}", index=index[wnid], file=ref)
         for wnid, (_, pictures) in content.items()
-        for name in pictures
+        for name, ref in zip(pictures, file_refs(data, folder / wnid, pictures), strict=True)
     )
     empty = tuple(name for name, (_, pictures) in content.items() if not pictures and name in index)
     return Listing(root=folder, layout="class folders named by wnid", items=items, empty=empty)
@@ -156,7 +152,7 @@ def read_flat(folder: Path, pictures: Sequence[str], data: Path) -> Listing:
     wnid_of = read_devkit_ids(devkit / "meta.mat")
     index = {w: i for i, w in enumerate(imagenet_wnids())}
     items = []
-    for name in pictures:
+    for name, ref in zip(pictures, file_refs(data, folder, pictures), strict=True):
         match = VAL_NAME.match(name)
         assert match is not None
         number = int(match.group(1))
@@ -165,8 +161,7 @@ def read_flat(folder: Path, pictures: Sequence[str], data: Path) -> Listing:
                 f"{folder / name}: no label in {GROUND_TRUTH} ({len(truth)} lines) or meta.mat for image {number}",
                 "Use the devkit of ILSVRC2012, task 1 and 2 (t12).",
             )
-        item = Item(id=match.group(), index=index[wnid_of[truth[number - 1]]], file=file_ref(data, folder / name))
-        items.append(item)
+        items.append(Item(id=match.group(), index=index[wnid_of[truth[number - 1]]], file=ref))
     return Listing(root=folder, layout="flat folder, labels from the devkit", items=tuple(items))
 
 

@@ -73,7 +73,11 @@ def read_intrinsics(path: Path, *, name: str) -> Intrinsics:
         raise DataError(f"{name}: no readable 3 x 3 matrix ({e})") from e
     if k_33.shape == (3, 3):
         fx, fy, cx, cy = (float(k_33[i]) for i in ((0, 0), (1, 1), (0, 2), (1, 2)))
-        if np.isfinite(k_33).all() and min(fx, fy) > 0 and np.allclose(k_33, [[fx, 0, cx], [0, fy, cy], [0, 0, 1]]):
+        if (
+            np.isfinite(k_33).all()
+            and min(fx, fy) > 0
+            and np.allclose(k_33, np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]]))
+        ):
             return fx, fy, cx, cy
     raise DataError(f"{name}: expected [[fx, 0, cx], [0, fy, cy], [0, 0, 1]], found {k_33.tolist()}")
 

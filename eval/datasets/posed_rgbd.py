@@ -57,7 +57,7 @@ INFO = ReaderInfo(
             help="camera-intrinsics.txt where there is one, insist on it, or 585 585 320 240 of 7-Scenes",
         )
     },
-    licence="7-Scenes: Microsoft Research, non-commercial use",
+    licence="7-Scenes: Microsoft Research, non-commercial research only",
     how_to_get="Described at microsoft.com/en-us/research/project/rgb-d-dataset-7-scenes; one archive per scene.",
     layout=LAYOUT,
     expected={"scenes": 7, "frames": FRAMES["all"]},
@@ -128,7 +128,7 @@ def inspect(data: Path, *, split: str = "all", intrinsics: str = "auto") -> tupl
 
 
 def _roots(data: Path) -> list[Path]:
-    """Scenes, and the folders that gather the known scenes or bear a name of 7-Scenes, without what lies inside another."""
+    """Scenes, and folders that gather the known scenes or bear a name of 7-Scenes; none inside another."""
     every = folders(data)
     scenes = [d for d in every if _is_scene(d)]
     named = [d for d in every if d.name.lower() in _NAMES and any(map(_is_scene, subfolders(d)))]

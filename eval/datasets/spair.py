@@ -55,7 +55,7 @@ INFO = ReaderInfo(
     options={
         "layout": OptionInfo(choices=("large", "small"), help="which list of pairs: the full one or the small one")
     },
-    licence="research use; the pictures are from PASCAL VOC 2012 and PASCAL 3D+, under the terms of Flickr",
+    licence="as stated on the project page; the pictures are from PASCAL 3D+ and PASCAL VOC 2012",
     how_to_get="Described in arXiv 1908.10543 and at cvlab.postech.ac.kr/research/SPair-71k; archive SPair-71k.tar.gz.",
     layout=LAYOUT,
     expected={"pairs": PAIRS["test"], "categories": len(CATEGORIES)},

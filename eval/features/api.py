@@ -99,7 +99,7 @@ class FeatureProvider:
         entry = self._entry(request)
         if entry is not None and plan.placement == "disk":
             rows = cached_rows(
-                entry, digests, extraction.blocks, outputs=request.outputs, dist=self._dist, needed=plan.bytes_to_store
+                entry, digests, extraction.blocks, outputs=request.outputs, dist=self._dist, row_bytes=plan.row_bytes
             )
         else:
             self._dist.on_rank0(lambda: check_memory(request.data, plan, self.options))

@@ -68,11 +68,13 @@ class ContentIndex:
             CacheError: the index cannot be written.
         """
         by_root: dict[str, dict[str, FileRef]] = {}
-        for refs in files.values():
-            for ref in refs:
-                by_root.setdefault(_root(ref), {})[ref.name] = ref
+        places: dict[str, list[tuple[str, str]]] = {}
+        for sample_id, refs in files.items():
+            places[sample_id] = [(_root(ref), ref.name) for ref in refs]
+            for ref, (root, name) in zip(refs, places[sample_id], strict=True):
+                by_root.setdefault(root, {})[name] = ref
         known = {r: self._digests_of_root(r, refs, verify, progress or no_progress) for r, refs in by_root.items()}
-        return {i: sample_digest([known[_root(ref)][ref.name] for ref in refs]) for i, refs in files.items()}
+        return {i: sample_digest([known[root][name] for root, name in place]) for i, place in places.items()}
 
     def _digests_of_root(self, root: str, refs: dict[str, FileRef], verify: bool, progress: Progress) -> dict[str, str]:
         index = self._load(root)

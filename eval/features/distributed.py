@@ -64,7 +64,7 @@ class DistContext:
         for _, packed in answers:
             if packed is not None:
                 raise _unpack(packed)
-        return [v for v, _ in answers]
+        return [v for v, _ in answers]  # type: ignore[misc]
 
     def on_rank0(self, work: Callable[[], T]) -> T:
         """Run `work` on rank 0 alone and return its result on all ranks.

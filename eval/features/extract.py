@@ -9,7 +9,8 @@ from __future__ import annotations
 import gc
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 
 import torch
@@ -58,7 +59,7 @@ class Extraction:
     dist: DistContext
     _limit: int = field(default=0, init=False)
 
-    def blocks(self, ids: list[str]) -> Iterator[Block]:
+    def blocks(self, ids: list[str]) -> Generator[Block]:
         """Rows of `ids` in order, a block per forward pass.
 
         Raises:
@@ -80,7 +81,8 @@ class Extraction:
             workers=self.options.n_workers,
             pin=self.encoder.device.type == "cuda",
         )
-        yield from self._pipeline(self._timed(batches, len(ids)))
+        with closing(batches):
+            yield from self._pipeline(self._timed(batches, len(ids)))
 
     def _timed(self, batches: Iterator[Batch], total: int) -> Iterator[Batch]:
         """Book waiting for pictures as `load`, everything else as `extract`, and report."""
@@ -106,19 +108,29 @@ class Extraction:
         log.debug("%s: %s", self.request.data, self.clock.stats - before)
 
     def _pipeline(self, batches: Iterator[Batch]) -> Iterator[Block]:
-        """Start batch k before the rows of batch k-1 are waited for."""
+        """Start forward pass k before the rows of pass k-1 are waited for; whatever happens, pass k-1 is not lost."""
+        launched = self._launch(batches)
         pending: _Pending | None = None
+        while True:
+            failure: BaseException | None = None
+            begun = None
+            try:
+                begun = next(launched, None)
+            except BaseException as e:  # raised again below, once the rows on their way are out
+                failure = e
+            if pending is not None:
+                yield self._finish(pending)
+            if failure is not None:
+                raise failure
+            if begun is None:
+                return
+            pending = begun
+
+    def _launch(self, batches: Iterator[Batch]) -> Iterator[_Pending]:
         for batch in batches:
-            for begun in self._forward(batch):
-                if pending is not None:
-                    yield self._finish(pending)
-                pending = begun
+            yield from self._forward(batch)
             if batch.error is not None:
-                if pending is not None:
-                    yield self._finish(pending)
                 raise batch.error
-        if pending is not None:
-            yield self._finish(pending)
 
     def _forward(self, batch: Batch) -> Iterator[_Pending]:
         """Forward passes over a batch, in pieces of at most the largest size that fits."""

@@ -14,7 +14,7 @@ import shutil
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -133,7 +133,7 @@ def iter_batches(
     workers: int,
     pin: bool = False,
     stall_s: float = STALL_SECONDS,
-) -> Iterator[Batch]:
+) -> Generator[Batch]:
     """Batches of consecutive ids, prepared ahead by `workers` processes.
 
     A sample that fails ends the iteration with a batch that holds what came before it and the error.
@@ -158,8 +158,13 @@ def iter_batches(
         prefetch_factor=ahead if workers else None,
     )
     names = [request.files[i][0] for i in ids]
-    with _Watch(names, current_W, stall_s) as watch:
-        yield from _assemble(watch.iterate(iter(loader)), ids, batch_size, size, pin)
+    iterator = iter(loader)
+    try:
+        with _Watch(names, current_W, stall_s) as watch:
+            yield from _assemble(watch.iterate(iterator), ids, batch_size, size, pin)
+    finally:
+        # Left to the garbage collector, the workers of a failed request would live on for an unknown time.
+        getattr(iterator, "_shutdown_workers", lambda: None)()
 
 
 def _assemble(

@@ -79,6 +79,8 @@ class Plan:
     """Samples of `missing` whose row was made from other bytes: their files have changed since."""
     bytes_to_store: int
     """Size of the rows that are missing."""
+    row_bytes: int
+    """Size of one row."""
     output_shapes: dict[str, tuple[int, ...]]
     """Shape of each output of one sample: `layer3` (H, W, D), `pooled` (D,), `global` (C,)."""
     placement: Literal["disk", "memory"]

@@ -1,4 +1,4 @@
-"""Before the first forward pass: does the request fit the encoder, what is missing, how large is it, where does it go."""
+"""Before the first forward pass: does the request fit the encoder, what is missing, how large, where does it go."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_ROW_OVERHEAD = 160
+ROW_OVERHEAD = 160
 """Bytes of id and digest of one row in a shard's header, about."""
 
 
@@ -57,6 +57,7 @@ def make_plan(
         cached=len(digests) - len(missing),
         stale=len(lookup.stale) if lookup is not None else 0,
         bytes_to_store=row * len(missing),
+        row_bytes=row,
         output_shapes=shapes,
         placement=placement,  # type: ignore[arg-type]
     )
@@ -89,7 +90,7 @@ def output_shapes(request: FeatureRequest, encoder: Encoder, height: int, width:
     patch = encoder.patch_size
     if not request.pad_to_patch and (height % patch or width % patch):
         raise UsageError(
-            f"{request.data}: pictures of {height}x{width} do not divide into the patches of {patch} of {encoder.info.architecture}",
+            f"{request.data}: {height}x{width} is no multiple of patch {patch} of {encoder.info.architecture}",
             f"Choose a size like {max(patch, height // patch * patch)}, or pad_to_patch.",
         )
     tokens = (math.ceil(height / patch), math.ceil(width / patch), encoder.width)
@@ -102,7 +103,7 @@ def output_shapes(request: FeatureRequest, encoder: Encoder, height: int, width:
 def row_bytes(request: FeatureRequest, shapes: dict[str, tuple[int, ...]]) -> int:
     """Bytes of one stored row."""
     size = 2 if request.storage == "fp16" else 4
-    return _ROW_OVERHEAD + sum(math.prod(s) * (size if n.startswith("layer") else 4) for n, s in shapes.items())
+    return ROW_OVERHEAD + sum(math.prod(s) * (size if n.startswith("layer") else 4) for n, s in shapes.items())
 
 
 def check_memory(data: str, plan: Plan, options: ExtractOptions) -> None:
@@ -114,13 +115,13 @@ def check_memory(data: str, plan: Plan, options: ExtractOptions) -> None:
     free = free_memory_bytes()
     if plan.bytes_to_store <= free // 2:
         return
-    whole = plan.bytes_to_store / max(1, plan.missing) * plan.total / GIB
+    whole = plan.row_bytes * plan.total / GIB
     if options.cache_dir is None:
-        remedy = "Give it a disk: --cache DIR."
+        remedy = "At most half of it is used; keep them on disk instead: --cache DIR."
     else:
         remedy = f"Raise --cache-limit-gb to {math.ceil(whole)} or more to keep them on disk, or use --limit."
     raise UsageError(
-        f"{data}: features take {format_bytes(plan.bytes_to_store)}, more than half of the free memory ({format_bytes(free)})",
+        f"{data}: features take {format_bytes(plan.bytes_to_store)}, {format_bytes(free)} of memory are free",
         remedy,
     )
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Generator, Mapping
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -70,7 +70,7 @@ class Rows:
     """Those of `computed` that replace a row made from other bytes."""
 
 
-Compute = Callable[[list[str]], Iterator[Block]]
+Compute = Callable[[list[str]], "Generator[Block]"]
 """Computes the rows of some ids, block by block, in order. May stop with an error after some blocks."""
 
 
@@ -81,7 +81,7 @@ def cached_rows(
     *,
     outputs: tuple[str, ...],
     dist: DistContext,
-    needed: int,
+    row_bytes: int,
 ) -> Rows:
     """All rows of `digests` on disk: those that are missing are computed and appended, by all ranks together.
 
@@ -91,14 +91,14 @@ def cached_rows(
         compute: makes missing rows.
         outputs: names of the tensors.
         dist: process group; rank 0 holds the lock on behalf of all.
-        needed: bytes that the missing rows will take, checked against the free space first.
+        row_bytes: about what a row takes; the free space is checked first.
 
     Raises:
         CacheError: the store cannot be written or locked.
         MtvError: whatever `compute` raises; rows finished before are kept.
     """
     with ExitStack() as stack:
-        missing, stale = dist.on_rank0(lambda: _claim_missing(entry, digests, needed, stack))
+        missing, stale = dist.on_rank0(lambda: _claim_missing(entry, digests, row_bytes, stack))
         if missing:
             hashes = dist.together(lambda: _append(entry, digests, compute, dist.share(missing), _tag(entry, dist)))
             dist.on_rank0(lambda: entry.write_done({n: h for part in hashes for n, h in part.items()}))
@@ -129,7 +129,7 @@ def memory_rows(
     return Rows(outputs=outputs, places={i: places[i] for i in digests}, computed=len(missing), stale=0)
 
 
-def _claim_missing(entry: Entry, digests: Mapping[str, str], needed: int, stack: ExitStack) -> tuple[list[str], int]:
+def _claim_missing(entry: Entry, digests: Mapping[str, str], row_bytes: int, stack: ExitStack) -> tuple[list[str], int]:
     """Rank 0: what has to be computed and how much of it is stale; looks again once the lock is ours."""
     lookup = entry.lookup(digests)
     if not lookup.missing:
@@ -138,7 +138,7 @@ def _claim_missing(entry: Entry, digests: Mapping[str, str], needed: int, stack:
     stack.enter_context(entry.lock(entry.writer))
     lookup = entry.lookup(digests)
     if lookup.missing:
-        entry.prepare(needed)
+        entry.prepare(row_bytes * len(lookup.missing))
         if lookup.stale:
             log.warning(
                 "%s: %d of %d rows were made from files that have changed since (%s first); computing them again",
@@ -174,8 +174,9 @@ def _append(entry: Entry, digests: Mapping[str, str], compute: Compute, ids: lis
 
     writer = ShardWriter(entry, digests, tag=tag)
     try:
-        for block in compute(ids):
-            writer.add(block)
+        with closing(compute(ids)) as blocks:
+            for block in blocks:
+                writer.add(block)
     except BaseException:  # Ctrl-C included: what is computed is worth keeping
         writer.rescue()
         raise

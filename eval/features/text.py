@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from mtv.errors import NumericalError, UsageError
 from mtv.eval.features.distributed import DistContext
 from mtv.eval.features.feature_set import FeatureSet
 from mtv.eval.features.options import Clock, Throttle
+from mtv.eval.features.planning import ROW_OVERHEAD
 from mtv.eval.features.request import EXTRACTOR_VERSION
 from mtv.eval.features.rows import Block, Compute, cached_rows, memory_rows
 from mtv.eval.features.store import Store
@@ -62,7 +63,7 @@ class TextEmbedder:
         row_ids = [sha256_text(f"{kind}\n{s}") for s in strings]
         texts = dict(zip(row_ids, strings, strict=True))
 
-        def compute(ids: list[str]) -> Iterator[Block]:
+        def compute(ids: list[str]) -> Generator[Block]:
             for chunk in self._chunks("text", ids, BLOCK_STRINGS):
                 rows_ND = self._forward([texts[i] for i in chunk], kind)
                 yield Block(ids=chunk, tensors={"text": rows_ND})
@@ -74,7 +75,7 @@ class TextEmbedder:
         by_id = dict(zip(digests, names, strict=True))
         key = self._key("classifier") | {"templates": sha256_json(templates), "n_templates": len(templates)}
 
-        def compute(ids: list[str]) -> Iterator[Block]:
+        def compute(ids: list[str]) -> Generator[Block]:
             for chunk in self._chunks("classifier", ids, max(1, BLOCK_STRINGS // len(templates))):
                 prompts = [fill(t, by_id[i]) for i in chunk for t in templates]
                 embedded_CTD = self._forward(prompts, "prompt").unflatten(0, (len(chunk), len(templates)))
@@ -107,9 +108,9 @@ class TextEmbedder:
             if self._store is None:
                 rows = memory_rows(None, digests, compute, outputs=("text",), dist=_ALONE)
             else:
-                needed = len(digests) * (self._encoder.embed_dim * 4 + 256)
+                row_bytes = self._encoder.embed_dim * 4 + ROW_OVERHEAD
                 entry = self._store.entry(key)
-                rows = cached_rows(entry, digests, compute, outputs=("text",), dist=_ALONE, needed=needed)
+                rows = cached_rows(entry, digests, compute, outputs=("text",), dist=_ALONE, row_bytes=row_bytes)
         self._clock.add(text_hits=len(rows.places) - rows.computed, text_misses=rows.computed)
         return FeatureSet(rows)
 

@@ -68,8 +68,8 @@ class ImageNetTask(Task[ImageNetProtocol, ClassificationSet]):
         """Rank of the true class of every image."""
         data = run.dataset
         names, labels = self.candidates(data)
-        request = self.requests(run.encoder, data)[0]
-        images_ND = run.features.get(request).stack(request.ids, "pooled")
+        request = run.requests[0]
+        images_ND = run.sets[0].stack(request.ids, "pooled")
         weights_CD = run.features.classifier(names, load_templates(self.protocol.templates))
         labels_N = torch.from_numpy(labels)
         ranks = rank_classes(images_ND.to(run.encoder.device), weights_CD, labels_N, ids=request.ids)

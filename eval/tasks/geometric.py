@@ -9,7 +9,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
@@ -117,8 +117,8 @@ class GeometricTask(Task[P, PosedSet], abc.ABC):
     def score(self, run: TaskRun[PosedSet]) -> Scored:
         """Match every pair and measure where the matches land."""
         data = run.dataset
-        request = self.requests(run.encoder, data)[0]
-        features = run.features.get(request)
+        request = run.requests[0]
+        features = run.sets[0]
 
         # 8 upsampled maps of a ViT-B are 0.4 GB; consecutive pairs often share a picture.
         @lru_cache(maxsize=8)
@@ -126,10 +126,10 @@ class GeometricTask(Task[P, PosedSet], abc.ABC):
             tokens = features.get(image)[request.outputs[0]].to(run.encoder.device)
             return self.grid_features(tokens, run.encoder, item_of(image))
 
-        @lru_cache(maxsize=None)
+        @cache
         def item_of(image: str) -> PreparedItem:
             item = self.geometry(data, image)
-            return replace(item, image_3HW=torch.empty(0, dtype=torch.uint8))
+            return replace(item, image=torch.empty(0, dtype=torch.uint8))
 
         scores: list[PairScore] = []
         matches: dict[int, Matches] = {}
@@ -137,15 +137,15 @@ class GeometricTask(Task[P, PosedSet], abc.ABC):
             item0, item1 = item_of(a), item_of(b)
             found = match_grids(
                 grid_of(a),
-                item0.valid_GG,
+                item0.valid,
                 grid_of(b),
-                item1.valid_GG,
+                item1.valid,
                 k=self.protocol.matches,
                 require_k=self.pooled_over_matches,
                 name=f"{a} {b}",
             )
             pose = relative_pose(_pose(data, a), _pose(data, b))
-            scores.append(score_pair(found, item0.xyz_GG3, item1.xyz_GG3, pose, item1.focal, self.spec))
+            scores.append(score_pair(found, item0.xyz, item1.xyz, pose, item1.focal, self.spec))
             matches[i] = found
             run.tick("match", i + 1, len(data.pairs), a)
         return Scored(
@@ -238,8 +238,8 @@ class GeometricTask(Task[P, PosedSet], abc.ABC):
                     match_lines(
                         pictures[0],
                         pictures[1],
-                        _fractions(matches[i].index0_K, item_of(a))[shown],
-                        _fractions(matches[i].index1_K, item_of(b))[shown],
+                        _fractions(matches[i].index0, item_of(a))[shown],
+                        _fractions(matches[i].index1, item_of(b))[shown],
                         scores[i].errors_metres[shown] < self.spec.bin_metres,
                         [f"{a} / {b}", f"turned {scores[i].angle:.0f} degrees, recall {100 * recall[i]:.0f} %"],
                     ),
@@ -248,7 +248,7 @@ class GeometricTask(Task[P, PosedSet], abc.ABC):
 
 def _fractions(cells_K: Tensor, item: PreparedItem) -> np.ndarray:
     """Flat cells of the matching grid as x, y fractions of the picture."""
-    height, width = item.valid_GG.shape
+    height, width = item.valid.shape
     cells = cells_K.cpu().numpy()
     return np.stack([(cells % width + 0.5) / width, (cells // width + 0.5) / height], axis=1)
 
@@ -313,7 +313,7 @@ class NaviTask(GeometricTask[NaviProtocol]):
     def grid_features(self, tokens_HWD: Tensor, encoder: Encoder, item: PreparedItem) -> Tensor:
         """Bicubic map (`probe3d`) or bicubic lookup at the true place of each cell (`centered`)."""
         if self.protocol.mode == "probe3d":
-            return upsample_map(tokens_HWD, (item.valid_GG.shape[0], item.valid_GG.shape[1]))
+            return upsample_map(tokens_HWD, (item.valid.shape[0], item.valid.shape[1]))
         return lookup_map(tokens_HWD, image_size=(512, 512), patch=encoder.patch_size)
 
 
@@ -352,5 +352,5 @@ class SevenScenesTask(GeometricTask[SevenScenesProtocol]):
 
     def grid_features(self, tokens_HWD: Tensor, encoder: Encoder, item: PreparedItem) -> Tensor:
         """Bicubic lookup at the true place of each cell."""
-        height, width = item.valid_GG.shape
+        height, width = item.valid.shape
         return lookup_map(tokens_HWD, image_size=(4 * height, 4 * width), patch=encoder.patch_size)

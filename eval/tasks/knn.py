@@ -54,8 +54,8 @@ class KnnTask(Task[KnnProtocol, ClassificationSet]):
     def score(self, run: TaskRun[ClassificationSet]) -> Scored:
         """Vote of the other pictures for each picture."""
         data, p = run.dataset, self.protocol
-        request = self.requests(run.encoder, data)[0]
-        features_ND = run.features.get(request).stack(request.ids, request.outputs[0])
+        request = run.requests[0]
+        features_ND = run.sets[0].stack(request.ids, request.outputs[0])
         labels_N = torch.from_numpy(data.labels)
         outcome = knn_leave_one_out(
             features_ND.to(run.encoder.device), labels_N, k=p.k, temperature=p.temperature, ids=request.ids

@@ -67,8 +67,8 @@ class RetrievalTask(Task[RetrievalProtocol, CaptionSet]):
     def score(self, run: TaskRun[CaptionSet]) -> Scored:
         """Ranks of both directions."""
         data, p = run.dataset, self.protocol
-        request = self.requests(run.encoder, data)[0]
-        images_ID = run.features.get(request).stack(request.ids, "pooled")
+        request = run.requests[0]
+        images_ID = run.sets[0].stack(request.ids, "pooled")
         unique, inverse = self.texts(run.encoder, data)
         captions_UD = run.features.text(unique, "caption")
         owner_T = torch.from_numpy(data.owner)

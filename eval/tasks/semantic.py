@@ -69,8 +69,8 @@ class SpairTask(Task[SpairProtocol, KeypointPairSet]):
     def score(self, run: TaskRun[KeypointPairSet]) -> Scored:
         """Transfer every shared keypoint of every pair."""
         data, p = run.dataset, self.protocol
-        request = self.requests(run.encoder, data)[0]
-        features = run.features.get(request)
+        request = run.requests[0]
+        features = run.sets[0]
         grid = SquareGrid(size=p.size, patch=run.encoder.patch_size)
         errors: dict[str, KeypointErrors] = {}
         for category in data.categories:

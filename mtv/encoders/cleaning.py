@@ -1,8 +1,8 @@
 """The four text cleanings of the zero-shot protocol (section 4.1). Pure functions of one string; no torch here.
 
-They run on the finished prompt, before any tokenizer, so that a text means the same whichever library holds the weights.
-`canonicalize` follows big_vision `big_vision/evaluators/proj/image_text/prompt_engineering.py`, `clip` follows openai/CLIP
-`clip/simple_tokenizer.py`.
+They run on the finished prompt, before any tokenizer, so that a text means the same whichever library holds the
+weights. `canonicalize` follows big_vision `big_vision/evaluators/proj/image_text/prompt_engineering.py`, `clip` follows
+openai/CLIP `clip/simple_tokenizer.py`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The transformers architectures that the hf backend knows: where blocks, final norm and pooling live. No torch here."""
+"""The transformers architectures that the hf backend knows: where blocks, norm and pooling live. No torch here."""
 
 from __future__ import annotations
 

@@ -80,13 +80,13 @@ def _check_eos(spec: ModelSpec, config: Any, fields: TextFields, rows: int) -> N
     if config.eos_token_id == 2:
         if fields["eos"] != rows - 1:
             raise CheckpointError(
-                f"{spec.text}: text_config.eos_token_id is 2, so the tower pools at the largest id, but EOS is {fields['eos']} "
-                f"of {rows}",
+                f"{spec.text}: text_config.eos_token_id is 2, so the tower pools at the largest id of {rows}, but "
+                f"EOS is {fields['eos']}",
                 "Correct eos_token_id in config.json.",
             )
     elif config.eos_token_id != fields["eos"]:
         raise CheckpointError(
-            f"{spec.text}: the tower pools at text_config.eos_token_id={config.eos_token_id}, the tokenizer ends texts with "
-            f"{fields['eos']}",
+            f"{spec.text}: the tower pools at text_config.eos_token_id={config.eos_token_id}, the tokenizer "
+            f"ends texts with {fields['eos']}",
             "Correct config.json, or name the id with ?eos=.",
         )

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import logging
 import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 
-from mtv.encoders.checkpoint import check_finite
 from mtv.encoders.hf_layouts import Layout
 from mtv.encoders.hf_source import PICKLED, HfFiles
 from mtv.encoders.records import KeyReport
@@ -37,37 +37,49 @@ def load_weights(layout: Layout, config: Any, files: HfFiles, options: Mapping[s
     error here.
 
     Raises:
-        CheckpointError: unreadable file, pickled code, missing or unexpected keys, shapes that differ, NaN.
+        CheckpointError: unreadable file, pickled code, missing or unexpected keys, shapes that differ.
     """
-    where = f"{files.directory.name}/{files.weights}"
+    from safetensors import SafetensorError
+
+    where = f"{files.directory.resolve().name}/{files.weights}"
     pickled = files.weights in PICKLED
     try:
-        model, report = _class(layout).from_pretrained(
-            files.directory,
-            config=config,
-            dtype=torch.float32,
-            local_files_only=True,
-            output_loading_info=True,
-            use_safetensors=not pickled,
-            weights_only=True,
-            ignore_mismatched_sizes=True,
-            **dict(layout.arguments),
-        )
+        with _quiet():
+            model, report = _class(layout).from_pretrained(
+                files.directory,
+                config=config,
+                dtype=torch.float32,
+                local_files_only=True,
+                output_loading_info=True,
+                use_safetensors=not pickled,
+                weights_only=True,
+                ignore_mismatched_sizes=True,
+                **dict(layout.arguments),
+            )
     except pickle.UnpicklingError as e:
         raise CheckpointError(
             f"{where} holds pickled objects other than tensors and was refused", "Save it as safetensors."
         ) from e
-    # A damaged file surfaces as any of these, depending on where it was cut; safetensors has its own exception.
-    except Exception as e:
-        if (
-            not isinstance(e, (OSError, RuntimeError, ValueError, EOFError, KeyError))
-            and "safetensors" not in repr(e).lower()
-        ):
-            raise
+    # A damaged file surfaces as any of these, depending on where it was cut.
+    except (SafetensorError, OSError, RuntimeError, ValueError, EOFError, KeyError) as e:
         raise CheckpointError(f"{where} cannot be loaded: {_first_line(e)}", "Copy or download it again.") from e
-    keys = _judge(report, layout, where, options)
-    check_finite(model.state_dict(), where)
-    return model, keys
+    return model, _judge(report, layout, where, options)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the library's progress bars and its table of keys, which becomes our error or our record."""
+    from transformers.utils import logging as hf_logging
+
+    verbosity, bars = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
+    hf_logging.set_verbosity_error()
+    hf_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        hf_logging.set_verbosity(verbosity)
+        if bars:
+            hf_logging.enable_progress_bar()
 
 
 def _class(layout: Layout) -> Any:
@@ -84,14 +96,14 @@ def _judge(report: Mapping[str, Any], layout: Layout, where: str, options: Mappi
     problems = {
         "missing": [k for k in missing if not _matches(k, allowed_missing)],
         "unexpected": [k for k in unexpected if not _matches(k, allowed_unexpected)],
-        "shape differs": mismatched,
+        "of another shape": mismatched,
     }
     found = [f"{len(items)} {label}: {_listing(items)}" for label, items in problems.items() if items]
     if found:
         raise CheckpointError(
             f"{where} does not fit {layout.cls}; " + "; ".join(found),
-            "Check config.json, or name optional keys: ?allow_missing=head.*&allow_unexpected=head.* (globs, separated by "
-            "commas).",
+            "Check config.json, or name optional keys: ?allow_missing=head.*&allow_unexpected=head.* (globs, separated "
+            "by commas).",
         )
     if unexpected:
         logger.info("%s: %d keys ignored, as allowed: %s", where, len(unexpected), _listing(unexpected))

@@ -1,8 +1,9 @@
 """The open_clip backend: contrastive models by architecture and tag, local file, or directory.
 
-open_clip's own loader ties preprocessing and activation to the tag and falls back to CLIP's for a local file; here both are
-resolved by the project's precedence, and the weights are loaded strictly. Nothing pickled is executed: OpenAI's
-TorchScript archives are refused, because opening one runs its code; the same weights exist as safetensors under the tag.
+open_clip's own loader ties preprocessing and activation to the tag and falls back to CLIP's for a local file; here both
+are resolved by the project's precedence, and the weights are loaded strictly. Nothing pickled is executed: OpenAI's
+TorchScript archives are refused, because opening one runs its code; the same weights exist as safetensors under the
+tag.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ class OpenClipEncoder(Encoder):
         """
         if isinstance(self._tower, PooledTower):
             raise UsageError(
-                f"{self.info.architecture} has no patch tokens: its {self._tower.kind} image tower gives a pooled embedding",
+                f"{self.info.architecture} has no patch tokens: its {self._tower.kind} tower pools only",
                 "Dense tasks (spair, navi, ade20k, ...) need a ViT.",
             )
         return super().resolve_layer(index)
@@ -100,7 +101,7 @@ def load_open_clip(spec: ModelSpec, *, options: Mapping[str, Any], download: boo
     tower = build_tower(model.visual, pos_interp=options.get("pos_interp"))
     image, image_sources = _resolve_image(spec, source, model, options)
     _check_size(image, tower, source.architecture)
-    text, text_sources = None, {}
+    text, text_sources = None, dict[str, str]()
     if options.get("tokenizer") != NO_TEXT:
         text, text_sources = build_text(spec, source, model, options, download=download)
     info = make_info(

@@ -12,10 +12,10 @@ from mtv.encoders.families_text import TEXT_RULES, resolve_text
 from mtv.encoders.open_clip_source import Source
 from mtv.encoders.spec import ModelSpec
 from mtv.encoders.text import TextPipeline, build_pipeline
-from mtv.encoders.vocabularies import ClipVocabulary, Vocabulary, load_tokenizer
+from mtv.encoders.vocabularies import Vocabulary, clip_vocabulary, load_tokenizer
 from mtv.errors import CheckpointError, UsageError
 
-# open_clip's cleaning names in ours; its `lower` repairs and unescapes, its `whitespace` differs from `none` only there.
+# open_clip's cleaning names in ours: its `lower` also repairs and unescapes, and so does its `whitespace`.
 _CLEANINGS = {"whitespace": "none", "lower": "clip", "canonicalize": "canonicalize"}
 
 
@@ -146,7 +146,7 @@ def _vocabulary(
     if named:
         return load_tokenizer(named, download=download)
     if not hub_id:
-        vocabulary = ClipVocabulary()
+        vocabulary = clip_vocabulary()
         if vocabulary.size != rows:
             raise CheckpointError(
                 f"{spec.text}: the text tower has {rows} ids, open_clip's bundled vocabulary {vocabulary.size}",

@@ -1,7 +1,7 @@
 """Image towers of open_clip: patch tokens of several layers, pooled embedding and global token in one pass.
 
-Three kinds: open_clip's own VisionTransformer, timm transformers (SigLIP, PE, EVA), and everything else (ResNet, ConvNeXt,
-hybrids), which has a pooled embedding alone.
+Three kinds: open_clip's own VisionTransformer, timm transformers (SigLIP, PE, EVA), and everything else (ResNet,
+ConvNeXt, hybrids), which has a pooled embedding alone.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """From raw strings to text embeddings, the same for every backend.
 
 Clean, tokenise each unique string once, put the special ids on, cut so that EOS stays last, pad on the right, encode.
-No attention mask is ever made. Towers that are causal and pool at EOT are fed batches cut to their longest text: nothing
-behind EOT reaches their output (protocol 4.4), which is verified on probe strings before it is believed.
+No attention mask is ever made. Towers that are causal and pool at EOT are fed batches cut to their longest text:
+nothing behind EOT reaches their output (protocol 4.4), which is verified on probe strings before it is believed.
 """
 
 from __future__ import annotations

@@ -63,7 +63,7 @@ def load_timm(spec: ModelSpec, *, options: Mapping[str, Any], download: bool) ->
         module=model,
         vision=model,
         text_module=None,
-        activation=act or activation_of(model),
+        activation=act or activation_of(getattr(model, "blocks", model)),
         pos_interp=shape.pos_interp,
         pooling=shape.pooling,
         image=image,
@@ -99,9 +99,12 @@ class TimmEncoder(Encoder):
         self._shape.check(images_B3HW, norm if layers else "none", self.info.architecture)
         try:
             return self._forward(images_B3HW, layers, norm, pooled)
-        except AssertionError as e:
-            # timm asserts on sizes that an architecture cannot take (windows, fixed grids).
+        except (AssertionError, RuntimeError) as e:
+            # timm asserts, or torch stumbles, on sizes that an architecture cannot take (windows, fixed grids). At the
+            # native size, and when memory runs out, the cause is another one.
             size = list(images_B3HW.shape[-2:])
+            if size == [self.info.image.size] * 2 or "memory" in str(e).lower():
+                raise
             raise UsageError(f"{self.info.architecture} does not take {size} pixels: {e}") from e
 
     def _forward(self, images_B3HW: Tensor, layers: Sequence[int], norm: Tap, pooled: bool) -> Features:

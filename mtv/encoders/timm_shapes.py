@@ -161,5 +161,7 @@ _WORDS = {"token": "CLS after the final norm", "avg": "mean of patch tokens, nor
 def _pooling(model: Any) -> str:
     if getattr(model, "attn_pool", None) is not None:
         return "attention pooling"
+    if getattr(model, "dist_token", None) is not None:
+        return "mean of CLS and distillation token after the final norm"
     rule = getattr(model, "global_pool", "") or ("token" if model.num_prefix_tokens else "avg")
     return _WORDS.get(rule, f"timm global_pool={rule}")

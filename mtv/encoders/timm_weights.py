@@ -65,7 +65,7 @@ def find_weights(spec: ModelSpec, entry: TimmEntry, *, download: bool) -> Path:
     if spec.file is not None:
         return Path(spec.file)
     repo = entry.cfg.get("hf_hub_id")
-    if not repo or entry.cfg.get("custom_load"):
+    if not repo or entry.cfg.get("custom_load") == "hf":
         raise UsageError(
             f"{spec.text}: timm publishes no hub weights for it" + ("" if entry.tag else " (no tag)"),
             f"Use a local file, timm:{spec.name}@FILE, or random weights, timm:{spec.name}@random.",

@@ -37,7 +37,9 @@ def brute_force(feat0: torch.Tensor, feat1: torch.Tensor) -> tuple[torch.Tensor,
 
 
 def test_n6_weights() -> None:
-    weight = uniqueness(torch.tensor([0.9, 1.0, 0.5], dtype=torch.float64), torch.tensor([0.8, 0.5, 0.5], dtype=torch.float64))
+    weight = uniqueness(
+        torch.tensor([0.9, 1.0, 0.5], dtype=torch.float64), torch.tensor([0.8, 0.5, 0.5], dtype=torch.float64)
+    )
     assert weight.tolist() == pytest.approx([0.5, 1 - 2e-9, 0.0], abs=1e-12)
     assert weight.dtype == torch.float64
     # Float32 cosines slightly above 1 stay finite.
@@ -91,7 +93,7 @@ def test_lookup_refuses_a_map_of_another_size() -> None:
 
 
 def test_lookup_reads_where_the_pixel_is() -> None:
-    """A map linear in the true pixel position gives it back, up to the ripple of this cubic kernel, inside the border."""
+    """A map linear in the true pixel position gives it back inside the border, up to the ripple of the kernel."""
     x = ((torch.arange(37) + 0.5) * 14 - 3).expand(37, 37)
     ramp = torch.stack([x, torch.full_like(x, 100.0)], dim=-1)
     got = lookup_map(ramp, image_size=(512, 512), patch=14)
@@ -149,7 +151,6 @@ def test_n13_chunked_top2_equals_brute_force() -> None:
     best = weight.sort(descending=True, stable=True).indices[:1000]
     recall = 100 * float((kept.index0 == kept.index1).float().mean())
     expected = 100 * float((index[best] == best).float().mean())
-    print(expected, recall)
     assert 5 < expected < 99.9, "the test must be able to fail"
     assert abs(recall - expected) <= 0.05 + 1e-9
 

@@ -17,7 +17,9 @@ PLANE = np.array([0.3, -0.2, 1.0])
 FOCAL = 3000.0
 
 
-def scene(height: int, width: int, full: tuple[int, int], box: tuple[int, int, int, int]) -> tuple[np.ndarray, np.ndarray]:
+def scene(
+    height: int, width: int, full: tuple[int, int], box: tuple[int, int, int, int]
+) -> tuple[np.ndarray, np.ndarray]:
     """A tilted plane seen through the box (top, left, bottom, right); red and green encode the viewing ray."""
     f = FOCAL * min(height, width) / min(full)
     x = (np.arange(width) + 0.5 - width / 2) / f

@@ -65,7 +65,12 @@ def test_n5_patch_padding() -> None:
 
 @pytest.mark.parametrize(
     ("size", "patch", "padded"),
-    [((512, 512), 14, (518, 518)), ((480, 640), 14, (490, 644)), ((480, 640), 16, (480, 640)), ((28, 30), 14, (28, 42))],
+    [
+        ((512, 512), 14, (518, 518)),
+        ((480, 640), 14, (490, 644)),
+        ((480, 640), 16, (480, 640)),
+        ((28, 30), 14, (28, 42)),
+    ],
 )
 def test_pad_to_patch_pads_each_axis_on_its_own(size: tuple[int, int], patch: int, padded: tuple[int, int]) -> None:
     image = torch.randn(2, 3, *size) + 5
