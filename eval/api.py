@@ -51,8 +51,8 @@ def evaluate(
     """Run tasks on one model and return their results.
 
     Args:
-        encoder: a loaded `Encoder`; a module as in `mtv.encoders.python_backend` (dense map, `patch_size`, `size`), which
-            is put into evaluation mode for the call and gets its training flags back; or a spec string.
+        encoder: a loaded `Encoder`; a module as in `mtv.encoders.python_backend` (dense map, `patch_size`, `size`),
+            which is put into evaluation mode for the call and gets its training flags back; or a spec string.
         tasks: task or suite names.
         data: folder that holds the data sets.
         protocol: preset name.

@@ -1,4 +1,4 @@
-"""What a run would do: per model and task what is stored already, which passes are missing, and how long they may take."""
+"""What a run would do: per model and task what is stored, which passes are missing, and how long they may take."""
 
 from __future__ import annotations
 

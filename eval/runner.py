@@ -1,8 +1,8 @@
 """Models times tasks: load once, one pass per unique picture, every result lands the moment it exists.
 
-A failing task is recorded and does not stop the others. What is stored for the same key (model fingerprint, protocol hash,
-data fingerprint, bytes of the data) is skipped, and said so. Under torchrun all processes share the feature pass; the first
-one scores, writes and reports.
+A failing task is recorded and does not stop the others. What is stored for the same key (model fingerprint, protocol
+hash, data fingerprint, bytes of the data) is skipped, and said so. Under torchrun all processes share the feature pass;
+the first one writes and reports.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The result store: `OUT/<model>/<task>/<preset>-<hash8>.json`, its per-sample Parquet and pictures, written atomically.
+"""The result store: `OUT/<model>/<task>/<preset>-<hash8>.json`, its per-sample Parquet and pictures, all atomic.
 
-Order of writing: samples, pictures, record. A record without its sample table is incomplete and is made again. File names
-are a convenience; the key inside (model fingerprint, protocol hash, data fingerprint) decides.
+Order of writing: samples, pictures, record. A record without its sample table is incomplete and is made again. File
+names are a convenience; the key inside (model fingerprint, protocol hash, data fingerprint) decides.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class ResultStore:
     def complete(
         self, key: tuple[str, str, str], model: Mapping[str, Any], task: str, *, content: str, verify: bool = False
     ) -> tuple[Path, TaskResult] | None:
-        """The stored result if nothing has to be computed for it: right key, same bytes of data, sample table present."""
+        """The stored result if nothing has to be computed: right key, same bytes of data, sample table present."""
         found = self.find(key, model, task)
         if found is None or found[1].status == "failed" or not is_whole(*found, verify=verify):
             return None
@@ -86,7 +86,7 @@ class ResultStore:
         return found
 
     def path_for(self, record: TaskResult) -> Path:
-        """Where `record` goes: its plain name, or one with the data fingerprint when another data set's result is there."""
+        """Where `record` goes: its plain name, or one with the data fingerprint if another data set's result has it."""
         folder = self.directory(record.model, record.task)
         plain = folder / f"{record.protocol['preset']}-{record.protocol['hash'][:8]}.json"
         if plain.exists():

@@ -51,7 +51,7 @@ def power_table(delta: float, tasks: Sequence[str] = (), *, n: int | None = None
     Raises:
         UsageError: an unknown task, one without 0/1 outcomes per sample, or `delta` out of range.
     """
-    from mtv.stats import power
+    from mtv.closed_forms import power
 
     for task in tasks:
         if task in GRADED:
@@ -67,7 +67,7 @@ def power_table(delta: float, tasks: Sequence[str] = (), *, n: int | None = None
     rows, data = [], []
     for size in sizes:
         p = power(delta, size.n)
-        shown = (p.visible, p.power80) if p.possible else (None, None)
+        shown = tuple(q if p.possible and q >= delta else None for q in (p.visible, p.power80))
         cells = (
             Cell(value=size.n, decimals=0),
             *(Cell(value=v, decimals=2, text="never") for v in shown),

@@ -90,10 +90,10 @@ def _parse(table: str, cells: Mapping[str, str]) -> Published:
 
 def alias_of(model: Mapping[str, Any]) -> str:
     """The alias of a measured model: the one it was asked for by, or the one whose spec it is."""
-    from mtv.encoders.aliases import ALIASES
-
     if model.get("alias"):
         return str(model["alias"])
+    from mtv.encoders.aliases import ALIASES
+
     return next((name for name, a in ALIASES.items() if a.spec == model.get("spec")), "")
 
 

@@ -1,8 +1,8 @@
 """Metrics as data: how a number is computed from the per-sample table that lies beside every result.
 
-A task stores its outcomes per sample and, for every metric, the recipe that turns the table into the number. Point value,
-confidence interval, paired test and later synergy all apply the same recipe to weighted rows, so none of them ever needs
-the model again, and two models can be resampled jointly.
+A task stores its outcomes per sample and, for every metric, the recipe that turns the table into the number. Point
+value, confidence interval, paired test and later synergy all apply the same recipe to weighted rows, so none of them
+ever needs the model again, and two models can be resampled jointly.
 
 This module holds the description only; `mtv.stats` evaluates it with numpy.
 """
@@ -21,9 +21,10 @@ Kind = Literal["ratio", "median", "average", "sum"]
 class Recipe:
     """One metric over the per-sample table.
 
-    `ratio` is scale * sum(w x) / sum(w d) over the rows that pass `where`; with `group` it is the unweighted mean of that
-    ratio over the groups that have a row; with `within` rows are first averaged inside each unit named by that column.
-    `median` is the weighted median of the column. `average` and `sum` combine other metrics of the same result.
+    `ratio` is scale * sum(w x) / sum(w d) over the rows that pass `where`; with `group` it is the unweighted mean of
+    that ratio over the groups that have a row; with `within` rows are first averaged inside each unit named by that
+    column. `median` is the weighted median of the column. `average` (of those that have a value) and `sum` (undefined
+    if one has none) combine other metrics of the same result.
     """
 
     kind: Kind
@@ -43,7 +44,7 @@ class Recipe:
     within: str | None = None
     """Average rows inside each value of this column first (per-pair rates)."""
     of: tuple[str, ...] = ()
-    """Names of the metrics that `average` and `sum` combine; one without a value makes the combination undefined."""
+    """Names of the metrics that `average` and `sum` combine."""
     scale: float = 100.0
     """Factor of the result: 100 for percent."""
     unit: str = "percent"

@@ -1,7 +1,7 @@
 """The result record: one JSON per (model, task, protocol) and a Parquet of per-sample outcomes beside it.
 
-Schema of `protocols/harness.md` section 3. This module knows the record and how to read it back; it imports no torch, so
-`status`, `table` and `compare` answer at once. Writing belongs to `mtv.eval.store`.
+Schema of `protocols/harness.md` section 3. This module knows the record and how to read it back; it imports no torch,
+so `status`, `table` and `compare` answer at once. Writing belongs to `mtv.eval.store`.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class TaskResult:
     model: dict[str, Any]
     """`EncoderInfo.to_dict()`."""
     data: dict[str, Any]
-    """`name, split, fingerprint, content_sha256, counts, checked, verdict, label` (label: `subset (n of N)` or empty)."""
+    """`name, split, fingerprint, content_sha256, counts, checked, verdict, label` (`subset (n of N)` or empty)."""
     metrics: dict[str, MetricValue] = field(default_factory=dict)
     """`task/metric` to value."""
     ties: dict[str, dict[str, float]] = field(default_factory=dict)
@@ -70,7 +70,8 @@ class TaskResult:
     diagnosis: list[str] = field(default_factory=list)
     """Findings when the number looks wrong, one sentence each."""
     run: dict[str, Any] = field(default_factory=dict)
-    """`device, tower_dtype, score_dtype, tf32, batch_size, workers, seed, seconds, images_per_s, peak_memory_mb, cache`."""
+    """`device, tower_dtype, score_dtype, tf32, batch_size, workers, seed, seconds, images_per_s, peak_memory_mb,
+    cache`."""
     env: dict[str, Any] = field(default_factory=dict)
     """Versions, git commit, dirty flag."""
     samples: dict[str, Any] | None = None
@@ -110,7 +111,9 @@ class TaskResult:
         if version != SCHEMA_VERSION:
             raise CacheError(f"{where}: schema version {version!r}, this mtv reads {SCHEMA_VERSION}", "Update mtv.")
         try:
-            metrics = {k: MetricValue(**{**m, "ci95": m["ci95"] and tuple(m["ci95"])}) for k, m in data["metrics"].items()}
+            metrics = {
+                k: MetricValue(**{**m, "ci95": m["ci95"] and tuple(m["ci95"])}) for k, m in data["metrics"].items()
+            }
             return TaskResult(**{**data, "metrics": metrics})
         except (TypeError, KeyError) as e:
             raise CacheError(f"{where}: not a result record ({e})") from e
@@ -151,7 +154,9 @@ def find_records(root: Path) -> Iterator[tuple[Path, TaskResult]]:
         CacheError: `root` is no directory, or a record is unreadable.
     """
     if not root.is_dir():
-        raise CacheError(f"no result store at {root}", "Name it with --results DIR, or make one with `mtv-eval run --out DIR`.")
+        raise CacheError(
+            f"no result store at {root}", "Name it with --results DIR, or make one with `mtv-eval run --out DIR`."
+        )
     for path in sorted(root.glob("*/*/*.json")):
         if not path.name.startswith("."):
             yield path, read_record(path)
@@ -169,7 +174,7 @@ def read_samples(path: Path, record: TaskResult) -> dict[str, Any]:
     if samples is None:
         raise CacheError(f"{path}: this result has no per-sample table")
     if not is_whole(path, record, verify=True):
-        raise CacheError(f"{samples}: missing, or not the table that {path.name} was written with", "Run the task again.")
+        raise CacheError(f"{samples}: missing, or not the table {path.name} was written with", "Run the task again.")
     table = pq.read_table(samples)
     return {name: table[name].to_numpy(zero_copy_only=False) for name in table.column_names}
 

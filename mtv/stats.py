@@ -112,13 +112,13 @@ def _draw(
 
 
 def _combine(name: str, recipes: Mapping[str, Recipe], values: Mapping[str, np.ndarray]) -> np.ndarray | None:
-    """The metric `name` from the values of its leaves; None where a leaf has none."""
+    """The metric `name` from the values of its leaves: `average` of those that have one, `sum` only of all."""
     recipe = recipes[name]
     if not recipe.of:
         return values.get(name)
     of = [_combine(_resolve(name, part, recipes), recipes, values) for part in recipe.of]
     arrays = [v for v in of if v is not None]
-    if len(arrays) < len(of):
+    if not arrays or (recipe.kind == "sum" and len(arrays) < len(of)):
         return None
     total = np.sum(arrays, axis=0)
     return total / len(arrays) if recipe.kind == "average" else total

@@ -44,8 +44,8 @@ def check(
 ) -> int:
     """Verify counts, layout, readability and known mix-ups of NAMES (all sets when none is named).
 
-    Verdicts: ok; ok-but (usable, labelled); wrong (would falsify the number); missing. Exit code 3 if a named set, or any
-    set that was found, is wrong or missing.
+    Verdicts: ok; ok-but (usable, labelled); wrong (would falsify the number); missing. Exit code 3 if a named set is
+    wrong or missing, if any found set is wrong, or if nothing is found at all.
     """
     from mtv.eval.console import Reporter, setup_logging
     from mtv.eval.datasets.base import as_dict

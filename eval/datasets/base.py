@@ -26,7 +26,7 @@ class FileRef:
     path: Path
     """The file, or the tar that holds it."""
     name: str
-    """Path relative to the data root (for a tar member: `archive.tar/member`), `/`-separated; safe to print and to store."""
+    """Path relative to the data set's root (a tar member: `archive.tar/member`), `/`-separated; safe to print."""
     offset: int | None = None
     """First byte of the tar member; None for a plain file."""
     size: int | None = None

@@ -57,7 +57,7 @@ class ImageNetTask(Task[ImageNetProtocol, ClassificationSet]):
             return names, dataset.labels
         if len(names) <= int(dataset.class_indices.max()):
             raise UsageError(
-                f"imagenet.classnames={self.protocol.classnames}: {len(names)} names for {len(dataset.classes)} classes",
+                f"imagenet.classnames={self.protocol.classnames}: {len(names)} names, {len(dataset.classes)} classes",
                 "Give one name per class folder in sorted order, or the full list of 1000.",
             )
         if self.protocol.classes == "all":

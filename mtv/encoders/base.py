@@ -78,7 +78,7 @@ class Encoder(abc.ABC):
         height, width = images_B3HW.shape[-2:]
         if height % self.patch_size or width % self.patch_size:
             raise UsageError(
-                f"image size {height}x{width} is no multiple of patch size {self.patch_size} of {self.info.architecture}",
+                f"image size {height}x{width} is no multiple of patch size {self.patch_size}",
                 f"Use multiples of {self.patch_size}, for example {height // self.patch_size * self.patch_size}.",
             )
         if layers and norm is None:
@@ -123,7 +123,7 @@ class Encoder(abc.ABC):
         raise UsageError(f"{self.info.spec} has no text tower; use tasks without text (knn, spair, navi, sevenscenes)")
 
     def transform(self, record: ImageRecord | None = None) -> Callable[[Image.Image], Tensor]:
-        """PIL picture to uint8 tensor 3,S,S under `record` (the model's own by default); picklable for loader workers."""
+        """PIL picture to uint8 tensor 3,S,S under `record` (the model's own by default); picklable, for workers."""
         from mtv.encoders.preprocess import ImageTransform
 
         return ImageTransform(record or self.info.image)

@@ -180,11 +180,11 @@ def test_content_hash_ignores_the_order(tmp_path, cache):
     assert content_sha256({**digests, "s0": "x"}) != content_sha256(digests)
 
 
-def test_fifty_thousand_remembered_files_take_seconds_at_most(tmp_path, cache, monkeypatch):
+def test_ten_thousand_remembered_files_take_a_second_at_most(tmp_path, cache, monkeypatch):
     root = tmp_path / "data"
     root.mkdir()
     (root / "x").write_bytes(b"x")
-    files = {f"{i}": (FileRef(path=root / "x", name="x", offset=i, size=1),) for i in range(50_000)}
+    files = {f"{i}": (FileRef(path=root / "x", name="x", offset=i, size=1),) for i in range(10_000)}
     files = {k: (FileRef(path=root / "x", name=f"x/{k}", offset=int(k), size=1),) for k in files}
     state = (root / "x").stat()
     digest = hashlib.sha256(b"x").hexdigest()
@@ -192,5 +192,5 @@ def test_fifty_thousand_remembered_files_take_seconds_at_most(tmp_path, cache, m
     index = ContentIndex(cache)
     index._save(f"{root}/", rows)
     started = time.process_time()
-    assert len(ContentIndex(cache).digests(files)) == 50_000
-    assert time.process_time() - started < 5
+    assert len(ContentIndex(cache).digests(files)) == 10_000
+    assert time.process_time() - started < 1.5
