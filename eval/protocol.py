@@ -14,6 +14,7 @@ import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 
 from mtv.errors import UsageError, unknown
@@ -46,7 +47,8 @@ class Protocol:
                 )
 
     def references(self) -> dict[str, str]:
-        """SHA-256 of the lists (templates, class names) that fields refer to by name; part of the hash."""
+        """SHA-256 of the lists that fields (templates, class names) refer to; in the hash they replace the field, so
+        that a user's file counts by its content and not by its path."""
         return {}
 
     @property
@@ -62,10 +64,8 @@ class Protocol:
 
     def modified(self, preset: str) -> list[str]:
         """`field=value` of every field that differs from `preset`."""
-        base = make_protocol(type(self), preset)
-        return [
-            f"{f.name}={getattr(self, f.name)}" for f in fields(self) if getattr(self, f.name) != getattr(base, f.name)
-        ]
+        base, shown = make_protocol(type(self), preset).params, self._shown()
+        return [f"{name}={shown[name]}" for name, value in self.params.items() if value != base[name]]
 
     def describe(self, preset: str) -> dict[str, Any]:
         """The `protocol` part of a result record."""
@@ -75,9 +75,13 @@ class Protocol:
             "preset": preset,
             "version": self.metric_version,
             "hash": self.hash,
-            "params": {**self.params, **self.references()},
+            "params": {**self._shown(), **{f"{k}_sha256": v for k, v in self.references().items()}},
             "modified": self.modified(preset),
         }
+
+    def _shown(self) -> dict[str, Any]:
+        """Fields for the record: a file by its name, without the directories of this machine."""
+        return {k: Path(v).name if k in self.references() else v for k, v in self.params.items()}
 
     def id(self, preset: str) -> str:
         """`<task>/<preset>#<hash8>`."""

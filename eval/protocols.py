@@ -63,8 +63,8 @@ class ImageNetProtocol(Protocol):
     def references(self) -> dict[str, str]:
         """Hashes of the template and class-name lists."""
         return {
-            "templates_sha256": list_sha256("templates", self.templates),
-            "classnames_sha256": list_sha256("classnames", self.classnames),
+            "templates": list_sha256("templates", self.templates),
+            "classnames": list_sha256("classnames", self.classnames),
         }
 
 

@@ -106,7 +106,7 @@ def refuse_mixture(task: str, groups: Sequence[Sequence[Stored]]) -> None:
     raise UsageError(
         f"{task}: {a.protocol['id']} ({a.model_name}) and {b.protocol['id']} ({b.model_name}) differ in "
         f"{'; '.join(differences(a, b))}",
-        "Such numbers do not share a column: narrow the table with --preset or --model, or mark with --allow-mixed.",
+        "Such numbers do not share a column: narrow the table with --protocol or --model, or mark with --allow-mixed.",
     )
 
 

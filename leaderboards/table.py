@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from mtv.errors import UsageError
 from mtv.leaderboards.beside import of_model, published_row, sources_for
-from mtv.leaderboards.frame import Stored, differences, metrics_of, model_labels, model_order, row, title_of
+from mtv.leaderboards.frame import Stored, differences, full_key, metrics_of, model_labels, model_order, row, title_of
 from mtv.leaderboards.grid import Cell, Column, Row, Table, decimals
 from mtv.leaderboards.layout import Notes, Slot, identity, make_slots
 
@@ -129,12 +129,24 @@ def _marks(slot: Slot, stored: Stored, notes: Notes) -> tuple[str, ...]:
         base = slot.groups[0][0]
         how = "" if stored.setting == base.setting else f"; differs in {'; '.join(differences(base.record, r))}"
         marks.append(notes.mark(f"{identity(stored)}{how}."))
+    if missing := _missing_parts(slot, stored):
+        marks.append(notes.mark(f"{slot.key}: average without {', '.join(missing)}, which no sample falls into."))
     ties = r.ties.get(slot.key) or r.ties.get(slot.key.split("/")[-1])
     if ties and ties.get("n_tied"):
         marks.append(notes.mark(_ties_text(slot.key, r.model_name, ties)))
     if r.diagnosis and slot.metric is not None and slot.metric.headline:
         marks.append(notes.mark(f"{slot.task}, {r.model_name}: {' '.join(r.diagnosis)}"))
     return tuple(marks)
+
+
+def _missing_parts(slot: Slot, stored: Stored) -> list[str]:
+    """Parts that an average leaves out because they have no value."""
+    metrics = metrics_of(stored.record)
+    metric = metrics.get(slot.key)
+    if metric is None or metric.value is None:
+        return []
+    parts = [full_key(slot.task, part) for part in metric.recipe.get("of", ())]
+    return [p for p in parts if p in metrics and metrics[p].value is None]
 
 
 def _ties_text(key: str, model: str, ties: dict[str, float]) -> str:

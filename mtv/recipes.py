@@ -46,7 +46,7 @@ class Recipe:
     of: tuple[str, ...] = ()
     """Names of the metrics that `average` and `sum` combine."""
     scale: float = 100.0
-    """Factor of the result: 100 for percent."""
+    """Factor of the result: 100 for percent; `average` and `sum` ignore it."""
     unit: str = "percent"
     """Unit of the value, stored in the record."""
     higher_is_better: bool = True

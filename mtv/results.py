@@ -168,15 +168,14 @@ def read_samples(path: Path, record: TaskResult) -> dict[str, Any]:
     Raises:
         CacheError: the table is missing or its hash differs from the record's.
     """
-    import pyarrow.parquet as pq
+    from mtv.columns import read_columns
 
     samples = samples_path(path, record)
     if samples is None:
         raise CacheError(f"{path}: this result has no per-sample table")
     if not is_whole(path, record, verify=True):
         raise CacheError(f"{samples}: missing, or not the table {path.name} was written with", "Run the task again.")
-    table = pq.read_table(samples)
-    return {name: table[name].to_numpy(zero_copy_only=False) for name in table.column_names}
+    return read_columns(samples)
 
 
 def recipes(record: TaskResult) -> dict[str, Recipe]:

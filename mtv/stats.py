@@ -173,7 +173,7 @@ class PairedDifference:
     b: float | None
     """Value of B."""
     delta: float | None
-    """B - A; None where a value is undefined."""
+    """B - A; None where a value is undefined, or an average has other parts in A than in B."""
     ci95: tuple[float, float] | None
     """95 % interval of `delta` over the choice of test samples."""
     n01: int | None
@@ -216,19 +216,21 @@ def paired_difference(
     a, b = (_point(name, recipes, side, units) for side in sides)
     plans_a, plans_b = ([p for p in side.values() if p is not None] for side in sides)
     table = _discordance(plans_a, plans_b) if not recipes[name].of else None
+    # Averages over other parts are other metrics.
+    same = all((sides[0][leaf] is None) == (sides[1][leaf] is None) for leaf in leaves)
     rows = int(np.logical_or.reduce([p.rows for p in plans_a]).sum()) if plans_a else 0
     clusters = len(np.unique(np.concatenate([p.unit for p in plans_a]))) if plans_a else 0
 
     def result(
         ci95: tuple[float, float] | None, p: float | None, method: Literal["mcnemar", "bootstrap", "none"]
     ) -> PairedDifference:
-        delta = None if a is None or b is None else b - a
+        delta = None if a is None or b is None or not same else b - a
         n01, n10 = (table[2], table[1]) if table else (None, None)
         return PairedDifference(
             a=a, b=b, delta=delta, ci95=ci95, n01=n01, n10=n10, p=p, method=method, n=rows, n_clusters=clusters
         )
 
-    if a is None or b is None or clusters < 1:
+    if a is None or b is None or not same:
         return result(None, None, "none")
     if table and plans_a[0].binomial and recipes[name].kind == "ratio":
         lo, hi = newcombe(*table)

@@ -268,12 +268,14 @@ def test_spair_s7_point_image_and_absent_viewpoint() -> None:
         "recall_vp1": Recipe(kind="ratio", column="hit_0.10", where={"vp": 1, "in_vp": True}, group="category"),
         "recall_vp2": Recipe(kind="ratio", column="hit_0.10", where={"vp": 2, "in_vp": True}, group="category"),
         "avg_recall": Recipe(kind="average", of=("recall_vp0", "recall_vp1", "recall_vp2")),
+        "sum_recall": Recipe(kind="sum", of=("recall_vp0", "recall_vp1", "recall_vp2")),
         "avg_02": Recipe(kind="average", of=("recall_vp0", "recall_vp2")),
     }
     got = evaluate(recipes, table)
     assert (got["pck_point"].value, got["pck_image"].value, got["recall_vp2"].value) == (25, 50, 100)
     assert (got["recall_vp1"].value, got["recall_vp1"].n, got["recall_vp1"].ci95) == (None, 0, None)
-    assert (got["avg_recall"].value, got["avg_recall"].n) == (None, 0)
+    assert (got["sum_recall"].value, got["sum_recall"].n) == (None, 0)
+    assert (got["avg_recall"].value, got["avg_recall"].n) == (62.5, 5)
     assert got["avg_02"].value == 62.5
     # One cluster in a stratum of its own cannot vary, and one cluster alone has no interval.
     assert got["recall_vp2"].ci95 is None or got["recall_vp2"].ci95 == pytest.approx(
@@ -496,6 +498,23 @@ def test_bootstrap_p_is_uniform_under_the_null() -> None:
         ps.append(paired_difference(recipes, "m", a, b, n_resamples=300, seed=seed).p)
     assert np.mean(np.asarray(ps) < 0.05) < 0.12
     assert 0.35 < np.mean(np.asarray(ps) < 0.5) < 0.65
+
+
+def test_averages_over_different_parts_are_not_subtracted() -> None:
+    recipes = {
+        "a": Recipe(kind="ratio", column="hit", where={"bin": 0}),
+        "b": Recipe(kind="ratio", column="hit", where={"bin": 1}),
+        "avg": Recipe(kind="average", of=("a", "b")),
+    }
+    table = {
+        "sample_id": np.arange(6),
+        "cluster_id": np.arange(6) // 2,
+        "hit": np.array([1, 0, 1, 1, 0, 0]),
+        "bin": np.array([0, 0, 0, 1, 1, 1]),
+    }
+    d = paired_difference(recipes, "avg", table, {**table, "bin": np.zeros(6, dtype=int)})
+    assert (d.a, d.b) == (pytest.approx(50), pytest.approx(50))
+    assert (d.delta, d.ci95, d.p, d.method) == (None, None, None, "none")
 
 
 def test_differing_sample_ids_are_an_error_with_examples() -> None:

@@ -17,10 +17,9 @@ from mtv.eval.commands.options import DirPath, cache_option, default_cache, json
 def data(context: click.Context) -> None:
     """Where each data set is expected, how to get it and under which licence; `data check` verifies a folder."""
     if context.invoked_subcommand is None:
-        from mtv.eval.datasets.describe import describe_reader
-        from mtv.eval.datasets.registry import READERS, reader_info
+        from mtv.eval.datasets.describe import describe_all
 
-        click.echo("\n\n".join(describe_reader(reader_info(name)) for name in READERS))
+        click.echo(describe_all())
 
 
 @data.command()
@@ -67,7 +66,7 @@ def check(
             report = check_dataset(name, root, split=split, full=full, cache=cache, workers=workers, progress=progress)
         reports.append(report)
         if not as_json:
-            click.echo(describe_report(report) + "\n")
+            click.echo(describe_report(report, data=root) + "\n")
     if as_json:
         click.echo(json.dumps([as_dict(r) for r in reports], indent=1))
     refused = [r for r in reports if r.verdict == "wrong" or (names and r.verdict == "missing")]

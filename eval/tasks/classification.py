@@ -17,10 +17,10 @@ from mtv.eval.datasets.registry import open_dataset
 from mtv.eval.features.request import FeatureRequest
 from mtv.eval.protocols import ImageNetProtocol
 from mtv.eval.task import Scored, Task, TaskRun
-from mtv.eval.tasks.common import extremes, limit_classification, pooled_request
+from mtv.eval.tasks.common import extremes, limit_classification, normalised_batch, pixels_of, pooled_request
 from mtv.probes.classification import ClassRanks, classification_summary, rank_classes
-from mtv.probes.diagnosis import diagnose_classification
-from mtv.probes.templates import load_classnames, load_templates
+from mtv.probes.diagnosis import diagnose_classification, near_chance
+from mtv.probes.templates import load_class_names, load_templates
 from mtv.recipes import Recipe
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class ImageNetTask(Task[ImageNetProtocol, ClassificationSet]):
         Raises:
             UsageError: a list of names that fits neither the data set nor ImageNet's 1000 classes.
         """
-        names = load_classnames(self.protocol.classnames)
+        names = list(load_class_names(self.protocol.classnames))
         if len(names) == len(dataset.classes):
             return names, dataset.labels
         if len(names) <= int(dataset.class_indices.max()):
@@ -75,12 +75,13 @@ class ImageNetTask(Task[ImageNetProtocol, ClassificationSet]):
         ranks = rank_classes(images_ND.to(run.encoder.device), weights_CD, labels_N, ids=request.ids)
         summary = classification_summary(ranks, labels_N)
         findings: list[str] = []
-        if summary["top1"] < 3 * 100 / len(names):
-            pixels = torch.stack(
-                [run.encoder.normalize(self._pixels(request, i)[None])[0].cpu() for i in request.ids[:64]]
-            )
+        if near_chance(summary["top1"], 100 / len(names)):
             found = diagnose_classification(
-                ranks, labels_N, len(names), images_ND=images_ND, classifier_CD=weights_CD, pixels_B3HW=pixels
+                ranks,
+                labels_N,
+                images_ND=images_ND,
+                classifier_CD=weights_CD,
+                pixels_B3HW=normalised_batch(run.encoder, request),
             )
             findings = [f.message for f in found]
         return Scored(
@@ -92,16 +93,13 @@ class ImageNetTask(Task[ImageNetProtocol, ClassificationSet]):
             pictures=lambda: self._pictures(request, names, labels, ranks),
         )
 
-    def _pixels(self, request: FeatureRequest, sample: str) -> torch.Tensor:
-        return request.preparation(sample, [f.read() for f in request.files[sample]])
-
     def _pictures(
         self, request: FeatureRequest, names: list[str], labels: np.ndarray, ranks: ClassRanks
     ) -> Iterator[tuple[str, Image.Image]]:
         margin = (ranks.score_N - ranks.rival_score_N).numpy()
         for kind, positions in zip(("best", "worst"), extremes(margin), strict=True):
             for turn, i in enumerate(positions):
-                pixels = self._pixels(request, request.ids[i])
+                pixels = pixels_of(request, request.ids[i])
                 lines = [
                     f"true: {names[labels[i]]}",
                     f"best rival: {names[int(ranks.rival_N[i])]}",

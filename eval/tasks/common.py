@@ -6,6 +6,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from mtv.eval.datasets.base import CaptionSet, ClassificationSet, FileRef
 from mtv.eval.features.request import FeatureRequest, Preparation
@@ -69,6 +71,18 @@ def resolved_norm(encoder: Encoder, protocol: DenseProtocol) -> Literal["none", 
     if protocol.norm != "auto":
         return protocol.norm
     return "none" if encoder.info.family in CLIP_LIKE else "final"
+
+
+def pixels_of(request: FeatureRequest, sample: str) -> Tensor:
+    """uint8 pixels of one sample, read again (for pictures and for the diagnosis)."""
+    return request.preparation(sample, [f.read() for f in request.files[sample]])
+
+
+def normalised_batch(encoder: Encoder, request: FeatureRequest, n: int = 64) -> Tensor:
+    """The first pictures as the encoder saw them, on the CPU in float32: what the diagnosis looks at."""
+    pixels = torch.stack([pixels_of(request, i) for i in request.ids[:n]])
+    record = encoder.info.image.with_(mean=request.mean, std=request.std)
+    return encoder.normalize(pixels, record).float().cpu()
 
 
 def tap_details(encoder: Encoder, protocol: DenseProtocol, request: FeatureRequest) -> dict[str, object]:

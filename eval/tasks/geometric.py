@@ -25,7 +25,7 @@ from mtv.eval.features.request import FeatureRequest
 from mtv.eval.preparations import FramePreparation, NaviCamera, NaviPreparation
 from mtv.eval.protocols import DenseProtocol, NaviProtocol, SevenScenesProtocol
 from mtv.eval.task import Scored, Task, TaskRun, stable_subset
-from mtv.eval.tasks.common import dense_request, extremes, tap_details
+from mtv.eval.tasks.common import dense_request, extremes, pixels_of, tap_details
 from mtv.hashing import sha256_lines
 from mtv.probes.correspondence import (
     NAVI,
@@ -231,7 +231,7 @@ class GeometricTask(Task[P, PosedSet], abc.ABC):
         for kind, positions in zip(("best", "worst"), extremes(recall, 8), strict=True):
             for turn, i in enumerate(positions):
                 a, b = data.pairs[i]
-                pictures = [request.preparation(k, [f.read() for f in request.files[k]]) for k in (a, b)]
+                pictures = [pixels_of(request, k) for k in (a, b)]
                 shown = np.linspace(0, scores[i].n - 1, min(60, scores[i].n)).astype(int)
                 yield (
                     f"{kind}-{turn:02d}",

@@ -17,7 +17,7 @@ from mtv.eval.datasets.registry import open_dataset
 from mtv.eval.features.request import FeatureRequest
 from mtv.eval.protocols import KnnProtocol
 from mtv.eval.task import Scored, Task, TaskRun
-from mtv.eval.tasks.common import extremes, limit_classification, pooled_request
+from mtv.eval.tasks.common import extremes, limit_classification, pixels_of, pooled_request
 from mtv.probes.knn import KnnOutcome, knn_leave_one_out
 from mtv.recipes import Recipe
 
@@ -127,7 +127,7 @@ def _pictures(
     for kind, positions in zip(("best", "worst"), extremes(signed[kept]), strict=True):
         for turn, position in enumerate(positions):
             i = int(kept[position])
-            pixels = request.preparation(request.ids[i], [f.read() for f in request.files[request.ids[i]]])
+            pixels = pixels_of(request, request.ids[i])
             predicted = data.classes[int(outcome.predicted_M[i])]
             lines = [
                 f"true: {data.classes[data.labels[i]]}",

@@ -17,8 +17,8 @@ from mtv.eval.datasets.registry import open_dataset
 from mtv.eval.features.request import FeatureRequest
 from mtv.eval.protocols import RetrievalProtocol
 from mtv.eval.task import Scored, Task, TaskRun
-from mtv.eval.tasks.common import extremes, limit_captions, pooled_request
-from mtv.probes.diagnosis import diagnose_retrieval
+from mtv.eval.tasks.common import extremes, limit_captions, normalised_batch, pixels_of, pooled_request
+from mtv.probes.diagnosis import diagnose_retrieval, near_chance
 from mtv.probes.retrieval import RetrievalRanks, rank_retrieval, recall_summary
 from mtv.recipes import Recipe
 
@@ -84,23 +84,22 @@ class RetrievalTask(Task[RetrievalProtocol, CaptionSet]):
         )
         summary = recall_summary(ranks)
         findings: list[str] = []
-        if summary["t2i_r1"] < 3 * 100 / len(data.images):
+        if near_chance(summary["t2i_r1"], 100 / len(data.images)):
             found = diagnose_retrieval(
-                ranks, owner_T, images_ID=images_ID, captions_TD=captions_UD[torch.from_numpy(inverse)]
+                images_ID,
+                captions_UD[torch.from_numpy(inverse)],
+                owner_T,
+                pixels_B3HW=normalised_batch(run.encoder, request),
             )
             findings = [f.message for f in found]
         return Scored(
             table=_table(request.ids, data, ranks),
             recipes=_recipes(len(data.images), data),
-            ties={k: dict(v._asdict()) for k, v in _ties(summary).items()},
+            ties={k: dict(v._asdict()) for k, v in summary["ties"].items()},
             details={"unique_captions": len(unique)},
             diagnosis=findings,
             pictures=lambda: _pictures(request, data, ranks),
         )
-
-
-def _ties(summary: Any) -> dict[str, Any]:
-    return {"t2i_r1": summary["t2i_ties"], "i2t_r1": summary["i2t_ties"]}
 
 
 def _table(ids: list[str], data: CaptionSet, ranks: RetrievalRanks) -> dict[str, np.ndarray]:
@@ -170,6 +169,6 @@ def _pictures(request: FeatureRequest, data: CaptionSet, ranks: RetrievalRanks) 
     for kind, positions in zip(("best", "worst"), extremes(margin), strict=True):
         for turn, t in enumerate(positions):
             sample = request.ids[int(data.owner[t])]
-            pixels = request.preparation(sample, [f.read() for f in request.files[sample]])
+            pixels = pixels_of(request, sample)
             lines = [data.captions[t].strip(), f"rank {int(ranks.t2i_rank_T[t])} of {len(request.ids)}"]
             yield f"{kind}-{turn:02d}", captioned(pixels, lines)

@@ -17,7 +17,7 @@ from mtv.eval.features.request import FeatureRequest
 from mtv.eval.preparations import SquarePreparation
 from mtv.eval.protocols import SpairProtocol
 from mtv.eval.task import Scored, Task, TaskRun, stable_subset
-from mtv.eval.tasks.common import dense_request, extremes, tap_details
+from mtv.eval.tasks.common import dense_request, extremes, pixels_of, tap_details
 from mtv.hashing import sha256_lines
 from mtv.probes.resample import SquareGrid
 from mtv.probes.semantic import KeypointErrors, KeypointImage, match_keypoints, unit_map
@@ -197,7 +197,7 @@ def _per_class(table: dict[str, np.ndarray]) -> dict[str, dict[str, float]]:
 
 def _draw(data: KeypointPairSet, request: FeatureRequest, pair: KeypointPair, e: KeypointErrors) -> Image.Image:
     source, target = data.annotations[pair.source], data.annotations[pair.target]
-    pictures = [request.preparation(i, [f.read() for f in request.files[i]]) for i in (pair.source, pair.target)]
+    pictures = [pixels_of(request, i) for i in (pair.source, pair.target)]
     good = is_correct(e.error, np.full(len(e.error), e.scale), 0.10)
     return match_lines(
         pictures[0],

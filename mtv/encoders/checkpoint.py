@@ -77,7 +77,7 @@ def check_finite(state: Mapping[str, Tensor], file: str) -> None:
 
 def _finite(tensor: Tensor) -> bool:
     # NaN and infinity both survive into the extremes, in one pass without the temporaries of `isfinite`.
-    low, high = torch.aminmax(tensor)
+    low, high = torch.aminmax(tensor.float() if tensor.element_size() == 1 else tensor)
     return bool(torch.isfinite(low) and torch.isfinite(high))
 
 

@@ -100,10 +100,13 @@ class TimmEncoder(Encoder):
         try:
             return self._forward(images_B3HW, layers, norm, pooled)
         except (AssertionError, RuntimeError) as e:
-            # timm asserts, or torch stumbles, on sizes that an architecture cannot take (windows, fixed grids). At the
-            # native size, and when memory runs out, the cause is another one.
+            # timm asserts, or torch stumbles over a shape, where an architecture cannot take a size (windows, fixed
+            # grids). Everything else, memory and dtypes above all, is no matter of size and passes through.
             size = list(images_B3HW.shape[-2:])
-            if size == [self.info.image.size] * 2 or "memory" in str(e).lower():
+            about_size = isinstance(e, AssertionError) or any(
+                w in str(e) for w in ("size of tensor", "shape '", "shapes")
+            )
+            if size == [self.info.image.size] * 2 or not about_size:
                 raise
             raise UsageError(f"{self.info.architecture} does not take {size} pixels: {e}") from e
 

@@ -122,7 +122,9 @@ def test_pooled_vector(image_model: tuple[str, Any, Path]) -> None:
 
 
 def test_mae_is_deterministic_and_in_order(tmp_path: Path) -> None:
-    model = seeded(lambda: transformers.ViTMAEForPreTraining(transformers.ViTMAEConfig(**TOWER, decoder_num_hidden_layers=1)))
+    model = seeded(
+        lambda: transformers.ViTMAEForPreTraining(transformers.ViTMAEConfig(**TOWER, decoder_num_hidden_layers=1))
+    )
     encoder = load(f"hf:{save(model, tmp_path)}")
     assert encoder.info.family == "mae"
     assert any(k.startswith("decoder.") for k in encoder.info.keys.unexpected)

@@ -241,7 +241,9 @@ def test_other_sizes_resample_positions_as_open_clip_does_for_weights(arch: Any,
     config = arch("ViT-B-16")
     state = state_of(config)
     save_file(state, tmp_path / "w.safetensors")
-    big = build_model(TINY | {"vision_cfg": TINY["vision_cfg"] | {"image_size": 64}}, seed=0, spec=parse_spec("open_clip:x@random"))
+    big = build_model(
+        TINY | {"vision_cfg": TINY["vision_cfg"] | {"image_size": 64}}, seed=0, spec=parse_spec("open_clip:x@random")
+    )
     open_clip.factory.load_checkpoint(big, str(tmp_path / "w.safetensors"))
     x = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
@@ -281,9 +283,11 @@ def test_layers_none_and_single_pass_agree(arch: Any) -> None:
 @pytest.mark.parametrize("name", ["RN50", "convnext_tiny"])
 def test_towers_without_tokens_say_so(arch: Any, name: str) -> None:
     small = {"layers": [1, 1, 1, 1], "width": 16, "image_size": 64}
-    vision = {**small, "patch_size": None} if name == "RN50" else {
-        "timm_model_name": "test_convnext", "timm_pool": "", "timm_proj": "linear", "image_size": 64
-    }
+    vision = (
+        {**small, "patch_size": None}
+        if name == "RN50"
+        else {"timm_model_name": "test_convnext", "timm_pool": "", "timm_proj": "linear", "image_size": 64}
+    )
     arch(name, vision_cfg=vision)
     encoder = load(f"open_clip:{name}@random")
     assert encoder.info.family == "clip"
@@ -351,7 +355,12 @@ def test_timm_tower_equals_the_library_and_takes_other_sizes(arch: Any) -> None:
 def test_rotary_tower_follows_the_size(arch: Any) -> None:
     """EVA-type towers cache rotary tables per grid: a later size must not be read with an earlier table."""
     config = siglip_config()
-    config["vision_cfg"] = {"timm_model_name": "vit_tiny_eva_test", "timm_pool": "map", "timm_proj": None, "image_size": 32}
+    config["vision_cfg"] = {
+        "timm_model_name": "vit_tiny_eva_test",
+        "timm_pool": "map",
+        "timm_proj": None,
+        "image_size": 32,
+    }
     register_small_towers()
     config["text_cfg"] = TINY["text_cfg"]
     config["embed_dim"] = 24
@@ -384,7 +393,9 @@ def register_small_towers() -> None:
     def vit_tiny_eva_test(pretrained: bool = False, **kwargs: Any) -> Eva:
         small = {"img_size": 32, "patch_size": 8, "embed_dim": 48, "depth": 2, "num_heads": 3, "use_rot_pos_emb": True}
         kwargs = {k: v for k, v in kwargs.items() if not k.startswith("pretrained_cfg") and k != "cache_dir"}
-        model = Eva(**{**small, "global_pool": "map", "attn_pool_num_heads": 3, "use_post_transformer_norm": True, **kwargs})
+        model = Eva(
+            **{**small, "global_pool": "map", "attn_pool_num_heads": 3, "use_post_transformer_norm": True, **kwargs}
+        )
         model.default_cfg = {}
         return model
 

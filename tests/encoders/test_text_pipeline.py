@@ -68,7 +68,14 @@ def make(vocabulary: Any, forward: Any, *, family: str = "clip", causal: bool = 
     rows = {"clip": 49408, "siglip": 32000, "siglip2": 256000}[family]
     fields, _ = resolve_text(option=option, config={}, family=family, vocab_size=rows)
     return build_pipeline(
-        fields, vocabulary, forward, embed_dim=2, embedding_rows=rows, causal=causal, trim=option.get("trim"), device=CPU
+        fields,
+        vocabulary,
+        forward,
+        embed_dim=2,
+        embedding_rows=rows,
+        causal=causal,
+        trim=option.get("trim"),
+        device=CPU,
     )
 
 

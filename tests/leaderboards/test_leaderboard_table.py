@@ -224,6 +224,20 @@ def test_all_metrics_follow_the_headline(write_result: Write, make_metric: Metri
     assert [c.key for c in build_table(load(tmp_path / "results")).columns] == ["imagenet/top1"]
 
 
+def test_an_average_that_leaves_a_part_out_says_so(write_result: Write, make_metric: Metric, tmp_path: Path) -> None:
+    part = Recipe(kind="ratio", column="hit")
+    average = Recipe(kind="average", of=("recall_vp0", "recall_vp1"), headline=True)
+    metrics = {
+        "spair/recall_vp0": make_metric(30.0, 28, 32, recipe=part),
+        "spair/recall_vp1": make_metric(None, recipe=part),
+        "spair/avg_recall": make_metric(30.0, 28, 32, recipe=average),
+    }
+    write_result("a", "spair", metrics)
+    table = build_table(load(tmp_path / "results"))
+    (mark,) = cell(table, "a", "spair/avg_recall").marks
+    assert dict(table.notes)[mark] == "spair/avg_recall: average without spair/recall_vp1, which no sample falls into."
+
+
 def test_names_that_do_not_exist_are_errors_with_suggestions(store: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="clip-b16"):
         load(store, models=["clip-b17"])
