@@ -334,5 +334,12 @@ def test_real_weights_classify_real_pictures(real_data: Path, tmp_path: Path) ->
     logits = pooled @ weights["head.weight"].T + weights["head.bias"]
     accuracy = (logits.argmax(1) == torch.tensor([y for _, y in pictures])).float().mean()
     assert len(pictures) >= 40
+    theirs = timm.create_model(TINY).eval()
+    theirs.load_state_dict(weights)
+    cfg = timm.get_pretrained_cfg(f"{TINY}.augreg_in21k_ft_in1k")
+    pipeline = timm.data.create_transform(**timm.data.resolve_data_config(pretrained_cfg=cfg.to_dict()))
+    with torch.no_grad():
+        expected = theirs(torch.stack([pipeline(Image.open(p).convert("RGB")) for p, _ in pictures]))
+    assert torch.allclose(logits, expected, atol=1e-3)
     # 82.4 % on the whole sample; ImageNet statistics instead of 0.5 would give about 50 %.
     assert float(accuracy) > 0.65

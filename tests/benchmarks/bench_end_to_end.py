@@ -1,0 +1,112 @@
+"""How close a run comes to the physical limit: pure forward passes over the same images (and texts), in one process.
+
+    python tests/benchmarks/bench_end_to_end.py [--data ../shared/data] [--limit 96] [--tasks imagenet,coco,flickr8k,spair]
+
+For every task it prints the time of the whole task (checks, hashing, decoding, passes, storing, scoring, writing),
+the time of the bare passes at the same batch and dtype, and their ratio. Text counts as passes too: the limit of a
+retrieval task is images plus unique captions; the image phase alone is printed beside it. Run it on an idle machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mtv.encoders import load
+from mtv.encoders.base import Encoder
+from mtv.eval.features.options import ExtractOptions
+from mtv.eval.jobs import Job
+from mtv.eval.protocols import protocol_for
+from mtv.eval.runner import Runner, RunOptions
+from mtv.eval.store import ResultStore
+
+TWO_TOWERS, DENSE = "open_clip:ViT-B-16@random", "timm:vit_small_patch16_224@random?mean=0.5,0.5,0.5&std=0.5,0.5,0.5"
+SETTINGS: dict[str, tuple[str, int, dict[str, Any]]] = {
+    "imagenet": (TWO_TOWERS, 16, {"templates": "one"}),
+    "coco": (TWO_TOWERS, 16, {}),
+    "flickr8k": (TWO_TOWERS, 16, {}),
+    "spair": (DENSE, 1, {}),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, default=Path(os.environ.get("MTV_DATA", "../shared/data")))
+    parser.add_argument("--limit", type=int, default=96)
+    parser.add_argument("--tasks", default=",".join(SETTINGS))
+    args = parser.parse_args()
+    logging.basicConfig(level=logging.ERROR)
+    encoders: dict[str, Encoder] = {}
+    print(
+        f"{'task':<10}{'images':>8}{'whole s':>10}{'image s':>10}{'limit s':>10}{'whole/limit':>13}{'image/limit':>13}"
+    )
+    for task in args.tasks.split(","):
+        spec, batch, fields = SETTINGS[task]
+        if spec not in encoders:
+            encoders[spec] = load(spec)
+        report(encoders[spec], task, {**fields, "limit": args.limit}, args.data, batch)
+
+
+def report(encoder: Encoder, task: str, fields: dict[str, Any], data: Path, batch: int) -> None:
+    """One row: limit before and after the run, so that a drifting clock shows; the mean is the limit."""
+    with tempfile.TemporaryDirectory() as scratch:
+        options = RunOptions(extract=ExtractOptions(cache_dir=Path(scratch) / "cache", batch_size=batch), quiet=True)
+        runner = Runner(data, ResultStore(Path(scratch) / "out"), options)
+        job = Job(protocol=protocol_for(task, "paper", fields), preset="paper")
+        whole = timed(lambda: (runner.open([job]), runner.run_model(encoder, [job])))
+        result = runner.results[0]
+        assert result.status != "failed", result.error
+        opened = next(iter(runner._opened.values()))
+        request = opened.task.requests(encoder, opened.dataset)[0]  # type: ignore[union-attr]
+        n = len(request.files)
+        first = request.ids[0]
+        pixels = request.preparation(first, [f.read() for f in request.files[first]])
+        image_limit = image_passes(encoder, request, tuple(pixels.shape), n, batch)
+        text_limit = text_passes(encoder, opened) if encoder.has_text else 0.0
+    seconds = result.run["seconds"]
+    image = seconds["load"] + seconds["extract"]
+    limit = image_limit + text_limit
+    numbers = f"{whole:>12.2f}{image:>12.2f}{limit:>12.2f}{whole / limit:>12.3f}{image / image_limit:>12.3f}"
+    print(f"{task:<10}{n:>12}{numbers}", flush=True)
+
+
+def image_passes(encoder: Encoder, request: Any, shape: tuple[int, ...], n: int, batch: int) -> float:
+    """Seconds of n forward passes on ready, normalised pixels."""
+    x = torch.randn(min(batch, n), *shape)
+
+    def passes() -> None:
+        for start in range(0, n, batch):
+            encoder.features(
+                x[: min(batch, n - start)], layers=request.layers, norm=request.norm, pooled=request.pooled
+            )
+
+    encoder.features(x[:1], layers=request.layers, norm=request.norm, pooled=request.pooled)
+    return timed(passes)
+
+
+def text_passes(encoder: Encoder, opened: Any) -> float:
+    """Seconds of the text tower over the unique strings of the task."""
+    if hasattr(opened.task, "texts"):
+        strings, kind = opened.task.texts(encoder, opened.dataset)[0], "caption"
+    else:
+        strings, kind = [f"a photo of {name}." for name in opened.task.candidates(opened.dataset)[0]], "prompt"
+    return timed(lambda: encoder.encode_text(strings, kind=kind))  # type: ignore[arg-type]
+
+
+def timed(work: Callable[[], object]) -> float:
+    """Wall seconds of `work`."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    main()
