@@ -23,7 +23,11 @@ COCO_IDS = (391, 581929)
 
 
 def write_imagenet(
-    root: Path, files: Sequence[tuple[int, int]] = IMAGENET_FILES, *, relabel: Callable[[int], int] = lambda c: c
+    root: Path,
+    files: Sequence[tuple[int, int]] = IMAGENET_FILES,
+    *,
+    relabel: Callable[[int], int] = lambda c: c,
+    backwards: bool = False,
 ) -> None:
     """`imagenet/val/<wnid>/ILSVRC2012_val_########.JPEG`.
 
@@ -31,8 +35,9 @@ def write_imagenet(
         root: data root.
         files: class and identity of each picture.
         relabel: moves pictures to the folder of another class.
+        backwards: write the last picture first.
     """
-    for number, (label, identity) in enumerate(files, start=1):
+    for number, (label, identity) in sorted(enumerate(files, start=1), reverse=backwards):
         folder = root / "imagenet" / "val" / imagenet_wnids()[relabel(label)]
         save(identity_picture(identity, number), folder / f"ILSVRC2012_val_{number:08d}.JPEG")
 

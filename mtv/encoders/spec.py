@@ -24,6 +24,7 @@ from mtv.errors import UsageError, unknown
 
 SCHEMES = ("open_clip", "timm", "hf", "mtv", "python")
 ENTRY_POINT_GROUP = "mtv.encoders"
+_NAMED = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)=(?P<spec>.+)")
 CHECKPOINT_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 
 
@@ -47,7 +48,7 @@ class ModelSpec:
     options: dict[str, str] = dataclasses.field(default_factory=dict)
     """Keys and raw values after `?`."""
     alias: str | None = None
-    """The alias under which the user asked for it."""
+    """The alias under which the user asked for it, or the name put in front of the spec."""
     text: str
     """The spec with aliases resolved and options sorted."""
 
@@ -61,20 +62,20 @@ class ModelSpec:
 
 
 def parse_spec(text: str) -> ModelSpec:
-    """Parse one spec string.
+    """Parse one spec string: `[NAME=]SPEC`, where NAME is what results and tables will call the model.
 
     Raises:
         UsageError: unknown scheme or alias (with the nearest spellings), unknown option, or a body that does not fit
             the scheme's grammar; the message repeats the spec.
     """
-    body, options = _split_options(text.strip())
+    alias, given = _split_name(text.strip())
+    body, options = _split_options(given)
     scheme, colon, rest = body.partition(":")
-    alias = None
     if not colon:
         if body not in ALIASES:
             raise _unknown_alias(body)
-        alias = body
-        target, built_in = _split_options(ALIASES[alias].spec)
+        alias = alias or body
+        target, built_in = _split_options(ALIASES[body].spec)
         options = {**built_in, **options}
         scheme, _, rest = target.partition(":")
     if not rest:
@@ -140,8 +141,20 @@ def _expand_directory(spec: ModelSpec) -> list[ModelSpec]:
     out = []
     for path in files:
         file = prefix + path.name
-        out.append(dataclasses.replace(spec, file=file, text=spec.text.replace(f"@{spec.file}", f"@{file}", 1)))
+        alias = spec.alias and f"{spec.alias}-{path.stem}"
+        text = spec.text.replace(f"@{spec.file}", f"@{file}", 1)
+        out.append(dataclasses.replace(spec, file=file, alias=alias, text=text))
     return out
+
+
+def _split_name(text: str) -> tuple[str | None, str]:
+    """The user's own name in front of a spec, and the spec."""
+    found = _NAMED.fullmatch(text)
+    if found is None:
+        return None, text
+    if found["name"] in ALIASES:
+        raise UsageError(f"{text}: {found['name']!r} is a built-in alias", "Give this model another name.")
+    return found["name"], found["spec"]
 
 
 def _split_options(text: str) -> tuple[str, dict[str, str]]:

@@ -241,7 +241,7 @@ def test_clip_without_preprocessor_takes_the_family_rule(clip_tokenizer: Path, t
 
 def test_eos_that_the_tower_would_not_find_is_an_error(clip_tokenizer: Path, tmp_path: Path) -> None:
     _, folder = clip_folder(tmp_path, clip_tokenizer, 7)
-    with pytest.raises(CheckpointError, match="pools at text_config.eos_token_id=7"):
+    with pytest.raises(CheckpointError, match=r"pools at text_config\.eos_token_id=7"):
         load(f"hf:{folder}")
 
 
@@ -314,7 +314,7 @@ def test_siglip_policy(siglip: tuple[Any, Path]) -> None:
     assert str(siglip[1]) not in json.dumps(info.to_dict())
 
 
-# --- strictness and refusals --------------------------------------------------------------------------------------------
+# --- strictness and refusals ------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -436,6 +436,6 @@ def test_cached_repository_records_its_commit(dinov2: Path, monkeypatch: pytest.
 
 
 def test_size_must_fit_the_patch(dinov2: Path) -> None:
-    with pytest.raises(UsageError, match="image.size 60 is no multiple of patch size 8"):
+    with pytest.raises(UsageError, match=r"image\.size 60 is no multiple of patch size 8"):
         load(f"hf:{dinov2}?size=60")
     assert load(f"hf:{dinov2}?size=64").info.image.size == 64

@@ -1,4 +1,4 @@
-"""The text pipeline apart from any tower: ids, padding, truncation, batches, order; vocabularies against the libraries."""
+"""The text pipeline apart from any tower: ids, padding, truncation, batches, order; vocabularies against libraries."""
 
 from __future__ import annotations
 

@@ -68,7 +68,8 @@ class TinyEncoder(Encoder):
             causal=False, trim=False,
         )  # fmt: skip
         self.info = EncoderInfo(
-            spec=f"python:tiny?seed={seed}", alias=None, adapter="python", architecture=f"tiny-{width}", family="custom",
+            spec=f"python:tiny?seed={seed}", alias=None, adapter="python", architecture=f"tiny-{width}",
+            family="custom",
             random=True, weights_sha256=f"weights-{seed}", fingerprint=f"fingerprint-{seed}-{width}", params_m=0.01,
             params_by_tower={"vision": 0.01}, activation="gelu", pos_interp="none", pooling="mean",
             image=ImageRecord(size=SIDE, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), resize="squash"),
@@ -128,7 +129,8 @@ def save_noise(path: Path, *, seed: int, side: int = SIDE) -> None:
 def request_for(files: dict[str, tuple[FileRef, ...]], **changes: Any) -> FeatureRequest:
     """Dense and pooled outputs by default."""
     fields: dict[str, Any] = {
-        "data": "noise", "files": files, "preparation": PngPreparation(), "mean": (0.5, 0.4, 0.3), "std": (0.2, 0.3, 0.4),
+        "data": "noise", "files": files, "preparation": PngPreparation(),
+        "mean": (0.5, 0.4, 0.3), "std": (0.2, 0.3, 0.4),
         "layers": (0, 2), "norm": "final", "pooled": True, "global_token": True,
     }  # fmt: skip
     return FeatureRequest(**{**fields, **changes})
