@@ -264,9 +264,13 @@ class Runner:
         started = time.perf_counter()
         metrics = metric_values(opened.task.name, scored, n_resamples=self.options.n_resamples, seed=self.options.seed)
         interval_seconds = time.perf_counter() - started
-        seconds = {"load": load_seconds, **provider.stats.seconds, "intervals": interval_seconds}
-        spent = sum(v for k, v in provider.stats.seconds.items())
-        seconds["score"] = max(total - spent, 0.0)
+        spent = provider.stats.seconds
+        seconds = {
+            "load_model": load_seconds,
+            **spent,
+            "score": max(total - sum(spent.values()), 0.0),
+            "intervals": interval_seconds,
+        }
         record = TaskResult(
             **self._frame(encoder.info.to_dict(), opened.job),
             status="partial" if opened.job.protocol.limit is not None else "complete",

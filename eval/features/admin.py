@@ -164,7 +164,7 @@ def _describe(directory: Path) -> EntryInfo:
         name=directory.name,
         path=directory,
         kind=str(key.get("kind", "unknown")),
-        model=str(key.get("model_name") or key.get("architecture", "unknown")),
+        model=str(_meta(directory).get("model") or key.get("architecture", "unknown")),
         data=str(key.get("data", "")),
         outputs=tuple(shards[-1].outputs) if shards else (),
         rows=len(set(ids)),
@@ -210,11 +210,16 @@ def _shards(directory: Path) -> tuple[list[ShardFile], list[str]]:
 
 
 def _key(directory: Path) -> dict[str, Any]:
+    key = _meta(directory).get("key")
+    return key if isinstance(key, dict) else {}
+
+
+def _meta(directory: Path) -> dict[str, Any]:
     try:
-        key = json.loads((directory / META).read_text("utf-8"))["key"]
-        return dict(key)
-    except (OSError, ValueError, KeyError, TypeError):
+        meta = json.loads((directory / META).read_text("utf-8"))
+    except (OSError, ValueError):
         return {}
+    return meta if isinstance(meta, dict) else {}
 
 
 def _directories(cache_dir: Path) -> list[Path]:

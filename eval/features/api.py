@@ -23,7 +23,7 @@ from mtv.eval.features.feature_set import FeatureSet
 from mtv.eval.features.options import Clock, ExtractOptions, Plan, Progress, Stats, Throttle
 from mtv.eval.features.planning import check_memory, make_plan
 from mtv.eval.features.request import FeatureRequest
-from mtv.eval.features.rows import cached_rows, memory_rows
+from mtv.eval.features.rows import Rows, cached_rows, memory_rows
 from mtv.eval.features.store import Entry, Store
 from mtv.eval.features.text import TextEmbedder
 
@@ -96,6 +96,8 @@ class FeatureProvider:
             progress=self._progress,
             dist=self._dist,
         )
+        if plan.total == 0:
+            return FeatureSet(Rows(outputs=request.outputs, places={}, computed=0, stale=0))
         entry = self._entry(request)
         if entry is not None and plan.placement == "disk":
             rows = cached_rows(
@@ -139,9 +141,14 @@ class FeatureProvider:
             )
 
     def _entry(self, request: FeatureRequest) -> Entry | None:
-        return self._store.entry(request.key(self.encoder.info)) if self._store else None
+        info = self.encoder.info
+        return self._store.entry(request.key(info), model=info.alias or info.spec) if self._store else None
 
     def _plan(self, request: FeatureRequest, digests: dict[str, str]) -> Plan:
         if not request.files:
-            raise UsageError(f"{request.data}: a feature request without samples")
+            if self.options.shard is None:
+                raise UsageError(f"{request.data}: a feature request without samples")
+            return Plan(  # a small set may leave a share empty
+                total=0, cached=0, stale=0, bytes_to_store=0, row_bytes=0, output_shapes={}, placement="disk"
+            )
         return make_plan(request, self.encoder, self._entry(request), digests, self.options)

@@ -94,7 +94,6 @@ class FeatureRequest:
             "kind": "image",
             "extractor": EXTRACTOR_VERSION,
             "model": model.fingerprint,
-            "model_name": model.spec,
             "data": self.data,
             "pixels": self.preparation.record(),
             "mean": list(self.mean),

@@ -57,19 +57,20 @@ class Store:
         self._options = options
         self._entries: dict[str, Entry] = {}
 
-    def entry(self, key: Mapping[str, Any]) -> Entry:
-        """The entry of a key; nothing is created on disk."""
+    def entry(self, key: Mapping[str, Any], *, model: str = "") -> Entry:
+        """The entry of a key; nothing is created on disk. `model` is its name in `cache ls`, no part of the key."""
         digest = sha256_json(dict(key))
         if digest not in self._entries:
-            self._entries[digest] = Entry(self.directory / digest[:16], dict(key), self._options)
+            self._entries[digest] = Entry(self.directory / digest[:16], dict(key), self._options, model=model)
         return self._entries[digest]
 
 
 class Entry:
     """One key of the store."""
 
-    def __init__(self, directory: Path, key: dict[str, Any], options: ExtractOptions) -> None:
+    def __init__(self, directory: Path, key: dict[str, Any], options: ExtractOptions, *, model: str = "") -> None:
         self.directory = directory
+        self.model = model
         self.key = key
         self.key_sha256 = sha256_json(key)
         self.damaged: dict[Path, str] = {}
@@ -181,9 +182,8 @@ class Entry:
             )
         if not (self.directory / META).exists():
             created = datetime.now(timezone.utc).isoformat(timespec="seconds")
-            atomic_write_json(
-                self.directory / META, {"key": self.key, "key_sha256": self.key_sha256, "created": created}
-            )
+            meta = {"key": self.key, "key_sha256": self.key_sha256, "model": self.model, "created": created}
+            atomic_write_json(self.directory / META, meta)
         self.set_aside()
         self._sweep()
 

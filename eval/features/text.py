@@ -71,17 +71,17 @@ class TextEmbedder:
         return self._rows(self._key("text"), dict(zip(row_ids, row_ids, strict=True)), compute).stack(row_ids, "text")
 
     def _classifier(self, names: list[str], templates: list[str]) -> Tensor:
-        digests = {f"{c}:{name}": sha256_json({"templates": templates, "name": name}) for c, name in enumerate(names)}
-        by_id = dict(zip(digests, names, strict=True))
+        # Equal names ("missile" stands twice in ImageNet) share one row, so that their columns tie to the last bit.
+        digests = {name: sha256_json({"templates": templates, "name": name}) for name in names}
         key = self._key("classifier") | {"templates": sha256_json(templates), "n_templates": len(templates)}
 
         def compute(ids: list[str]) -> Generator[Block]:
             for chunk in self._chunks("classifier", ids, max(1, BLOCK_STRINGS // len(templates))):
-                prompts = [fill(t, by_id[i]) for i in chunk for t in templates]
+                prompts = [fill(t, name) for name in chunk for t in templates]
                 embedded_CTD = self._forward(prompts, "prompt").unflatten(0, (len(chunk), len(templates)))
                 yield Block(ids=chunk, tensors={"text": classifier(embedded_CTD)})
 
-        return self._rows(key, digests, compute).stack(list(digests), "text")
+        return self._rows(key, digests, compute).stack(names, "text")
 
     def _forward(self, strings: list[str], kind: TextKind) -> Tensor:
         """Text tower, each unique string once per call, on the CPU in fp32."""
@@ -109,7 +109,7 @@ class TextEmbedder:
                 rows = memory_rows(None, digests, compute, outputs=("text",), dist=_ALONE)
             else:
                 row_bytes = self._encoder.embed_dim * 4 + ROW_OVERHEAD
-                entry = self._store.entry(key)
+                entry = self._store.entry(key, model=self._encoder.info.alias or self._encoder.info.spec)
                 rows = cached_rows(entry, digests, compute, outputs=("text",), dist=_ALONE, row_bytes=row_bytes)
         self._clock.add(text_hits=len(rows.places) - rows.computed, text_misses=rows.computed)
         return FeatureSet(rows)

@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from mtv.eval import evaluate
 from mtv.eval.selftest.checks import Check
 from mtv.eval.selftest.codes import TIE_FILES
 from mtv.eval.selftest.planted import planted_encoder
@@ -31,6 +30,8 @@ def _classification(s: Session) -> list[Check]:
         return *ran.values("top1", "top5"), *ran.ties("top1")
 
     def api() -> float | None:
+        from mtv.eval import evaluate
+
         (result,) = evaluate(s.encoder, "imagenet", s.data)
         assert result.headline is not None
         return result.headline[1].value

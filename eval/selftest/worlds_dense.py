@@ -159,12 +159,16 @@ SCENE_FOCAL = 320.0
 """Pixels; the wall is 2 m away, so a patch of 16 is 10 cm."""
 
 
-def write_sevenscenes(root: Path) -> None:
+def write_sevenscenes(root: Path, *, inverted: bool = False) -> None:
     """`7scenes/chess/{camera-intrinsics.txt, seq-0k/frame-00000n.{color.png, depth.png, pose.txt}}`, poses
     camera-to-world.
 
     Four sequences of two frames, hence four pairs: a step of one patch to the right, a half turn, swapped halves, and a
     pose that is off by 4 cm.
+
+    Args:
+        root: data root.
+        inverted: write world-to-camera poses, which the layout does not allow and nobody can see.
     """
     chess = root / "7scenes" / "chess"
     chess.mkdir(parents=True, exist_ok=True)
@@ -181,6 +185,9 @@ def write_sevenscenes(root: Path) -> None:
     _scene_frame(chess / "seq-03", 1, still, gap=True, swap=True)
     _scene_frame(chess / "seq-04", 0, still)
     _scene_frame(chess / "seq-04", 1, off)
+    if inverted:
+        for path in chess.glob("seq-*/*.pose.txt"):
+            np.savetxt(path, np.linalg.inv(np.loadtxt(path)))
 
 
 def _scene_frame(

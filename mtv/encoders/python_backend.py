@@ -68,6 +68,38 @@ def load_python(spec: ModelSpec, *, options: Mapping[str, Any], download: bool) 
     return _wrap(spec, freeze(built), options, source)
 
 
+def wrap_module(module: nn.Module) -> Encoder:
+    """A module that the caller holds already, for instance one in training, behind the interface.
+
+    The contract is the one above. Weights, device, dtype and `requires_grad` stay the module's own; while it is probed
+    on a grey picture it is in evaluation mode, afterwards every part has its training flag back. The record describes
+    the weights as they are now: wrap again after they changed. Put the module into evaluation mode before use.
+
+    Raises:
+        UsageError: the module has no parameters or breaks the contract.
+    """
+    if next(module.parameters(), None) is None:
+        raise UsageError(f"{type(module).__name__} has no parameters, so its device and dtype are unknown")
+    kind = type(module)
+    spec = ModelSpec(
+        scheme="python", name=kind.__name__, tag=kind.__module__, text=f"python:{kind.__module__}:{kind.__name__}"
+    )
+    modes = {name: part.training for name, part in module.named_modules()}
+    try:
+        return _wrap(spec, module.eval(), {}, _source_of(kind))
+    finally:
+        for name, part in module.named_modules():
+            part.training = modes[name]
+
+
+def _source_of(kind: type[nn.Module]) -> Path | None:
+    """The file that defines a class; None where there is none, as in a notebook."""
+    try:
+        return Path(inspect.getfile(kind))
+    except (TypeError, OSError):
+        return None
+
+
 def _wrap(spec: ModelSpec, module: nn.Module, options: Mapping[str, Any], source: Path | None) -> Encoder:
     has_text = callable(getattr(module, "encode_text", None))
     unused = [*MODEL_KEYS, *LOADING_KEYS, *(k for k in TEXT_KEYS if k not in ("cleaning", "caption_cleaning"))]
@@ -172,8 +204,9 @@ class _DenseModule:
         if rule not in _POOLS:
             raise UsageError(f"{spec.text}: attribute pooling must be one of {', '.join(_POOLS)}, got {rule!r}")
         self._pool = _POOLS[rule]
+        weight = next(module.parameters(), torch.empty(0))
         with torch.no_grad():
-            grey_23HW = torch.zeros(2, 3, image.size, image.size)
+            grey_23HW = torch.zeros(2, 3, image.size, image.size, device=weight.device, dtype=weight.dtype)
             own = self._call(grey_23HW)[1] is not None
             map_BCHW, vector_BD = self(grey_23HW)
         self.pooling = "pooled vector of the module" if own else f"{rule} of the dense map"

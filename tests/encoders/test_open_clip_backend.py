@@ -497,3 +497,16 @@ def test_incomplete_directories_are_named(tmp_path: Path, files: dict[str, str],
 )
 def test_family_from_structure_alone(name: str, family: str | None) -> None:
     assert family_of_config(open_clip.get_model_config(name)) == family
+
+
+def test_half_precision_towers_run_and_text_stays_fp32(arch: Any) -> None:
+    arch("ViT-B-16")
+    full, half = load("open_clip:ViT-B-16@random"), load("open_clip:ViT-B-16@random", dtype="bf16")
+    x = torch.randn(2, 3, 48, 32)
+    a = full.features(x, layers=[-1], norm="final", pooled=True)
+    b = half.features(x.bfloat16(), layers=[-1], norm="final", pooled=True)
+    assert b.tokens[2].dtype == torch.bfloat16
+    assert torch.nn.functional.cosine_similarity(a.pooled, b.pooled.float()).min() > 0.99  # type: ignore[union-attr,arg-type]
+    texts = ["a cat", "a dog on a sofa"]
+    assert half.encode_text(texts).dtype == torch.float32
+    assert torch.nn.functional.cosine_similarity(full.encode_text(texts), half.encode_text(texts)).min() > 0.99

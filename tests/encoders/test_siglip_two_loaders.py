@@ -250,3 +250,13 @@ def test_z9_siglip2_captions_keep_their_punctuation(siglip2: Path) -> None:
     raw: Any = load(f"hf:{siglip2}?cleaning=none")
     assert raw.text.tokenize(["ABC"])[0].tolist()[:4] == [*(vocab[c] for c in "ABC"), 1]
     assert json.dumps(raw.info.to_dict())
+
+
+def test_half_precision_towers_run_and_text_stays_fp32(both: tuple[Any, Any, Any]) -> None:
+    half = load(f"hf:{both_folder(both)}", dtype="bf16")
+    x = torch.randn(1, 3, 48, 32)
+    out = half.features(x.bfloat16(), layers=[-1], norm="final", pooled=True)
+    assert out.tokens[2].dtype == torch.bfloat16
+    assert cosine(out.pooled.float(), both[0].features(x, pooled=True).pooled) > 0.99  # type: ignore[union-attr]
+    assert half.encode_text(TEXTS).dtype == torch.float32
+    assert cosine(half.encode_text(TEXTS), both[0].encode_text(TEXTS)) > 0.99

@@ -41,7 +41,7 @@ def test_list_says_what_an_entry_is(filled, encoder):
     assert not recent.busy
     assert recent.key["mean"] == [0.2, 0.2, 0.2]
     assert recent.bytes == sum(f.stat().st_size for f in recent.path.iterdir())
-    assert text.model == "tiny-16"
+    assert text.model == "python:tiny?seed=0"
     assert text.rows == 2
     assert 9.9 < (time.time() - old.last_use) / 86400 < 10.1
 

@@ -209,6 +209,12 @@ def test_requests_that_do_not_fit_the_encoder(provider, encoder, files):
     assert encoder.images == 0
 
 
+def test_empty_share_of_a_small_set_is_no_error(provider, encoder):
+    p = provider(shard=(2, 3))
+    assert p.plan(request_for({})).total == 0
+    assert p.get(request_for({})).ids == []
+
+
 def test_bf16_tower_stores_fp32_and_fp16(provider, files):
     encoder = TinyEncoder()
     encoder.to(dtype=torch.bfloat16)
