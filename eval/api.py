@@ -10,16 +10,19 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import random
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from mtv.encoders import load
 from mtv.encoders.base import Encoder
+from mtv.encoders.placement import DTYPES, resolve_device
 from mtv.encoders.python_backend import wrap_module
-from mtv.errors import MtvError
+from mtv.errors import MtvError, UsageError, unknown
 from mtv.eval.features.options import ExtractOptions
 from mtv.eval.jobs import Job
 from mtv.eval.protocols import expand_tasks, protocol_for
@@ -50,9 +53,12 @@ def evaluate(
 ) -> list[TaskResult]:
     """Run tasks on one model and return their results.
 
+    A given module keeps its weights, training flags and `requires_grad`; the random state of torch, numpy and python is
+    the same afterwards. Where torchrun started several processes, all of them must call this together.
+
     Args:
         encoder: a loaded `Encoder`; a module as in `mtv.encoders.python_backend` (dense map, `patch_size`, `size`),
-            which is put into evaluation mode for the call and gets its training flags back; or a spec string.
+            which is in evaluation mode during the call; or a spec string.
         tasks: task or suite names.
         data: folder that holds the data sets.
         protocol: preset name.
@@ -64,7 +70,8 @@ def evaluate(
         batch_size: images per forward pass; None chooses.
         workers: loader processes; 0 loads in this process, which is the safe choice inside a training job.
         quiet: no progress on stderr.
-        strict: raise the first failure instead of returning it as a failed result.
+        strict: raise a failure instead of returning it as a failed result: before any forward pass when data are
+            missing or wrong, else after the last task.
 
     Returns:
         One `TaskResult` per task that suits the model.
@@ -73,10 +80,8 @@ def evaluate(
         MtvError: unknown names, missing data, or with `strict` any failed task.
     """
     names = [tasks] if isinstance(tasks, str) else list(tasks)
-    dtype = _dtype_of(encoder)
-    jobs = [
-        _job(choice, protocol, (overrides or {}).get(choice.task, {}), limit, dtype) for choice in expand_tasks(names)
-    ]
+    jobs = _jobs(names, protocol, overrides or {}, limit, _dtype_of(encoder))
+    place = resolve_device(device) if device is not None else None
     options = RunOptions(
         extract=ExtractOptions(
             cache_dir=Path(cache) if cache is not None else None, batch_size=batch_size, workers=workers
@@ -85,45 +90,84 @@ def evaluate(
     )
     runner = Runner(Path(data), ResultStore(Path(out)) if out is not None else None, options)
     runner.open(jobs)
-    with _ready(encoder, device) as ready:
+    _raise_first(runner, strict)
+    with _same_random_state(encoder, place), _ready(encoder, place) as ready:
         runner.run_model(ready, jobs)
-    if strict and runner.failures:
-        failure = runner.failures[0]
-        raise MtvError(f"{failure.what}: {failure.message}")
+    _raise_first(runner, strict)
     return runner.results
 
 
-def _job(choice: Any, preset: str, fields: Mapping[str, Any], limit: int | None, dtype: str) -> Job:
-    values = {**choice.overrides, **fields, "tower_dtype": dtype}
-    if limit is not None:
-        values["limit"] = limit
-    return Job(protocol=protocol_for(choice.task, preset, values), preset=preset, optional=choice.from_suite)
+def _raise_first(runner: Runner, strict: bool) -> None:
+    if strict and runner.failures:
+        failure = runner.failures[0]
+        kind = type(failure.error) if isinstance(failure.error, MtvError) else MtvError
+        raise kind(f"{failure.what}: {failure.message}") from failure.error
+
+
+def _jobs(
+    names: list[str], preset: str, overrides: Mapping[str, Mapping[str, Any]], limit: int | None, dtype: str
+) -> list[Job]:
+    choices = expand_tasks(names)
+    for task in overrides:
+        if task not in (c.task for c in choices):
+            raise unknown("task in overrides", task, [c.task for c in choices])
+    jobs = []
+    for choice in choices:
+        values = {**choice.overrides, **overrides.get(choice.task, {}), "tower_dtype": dtype}
+        if limit is not None:
+            values["limit"] = limit
+        protocol = protocol_for(choice.task, preset, values)
+        jobs.append(Job(protocol=protocol, preset=preset, optional=choice.from_suite))
+    return jobs
 
 
 def _dtype_of(encoder: Encoder | torch.nn.Module | str) -> str:
     if isinstance(encoder, str):
         return "fp32"
-    dtype = encoder.dtype if isinstance(encoder, Encoder) else next(encoder.parameters()).dtype
-    return {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}[dtype]
+    found = {p.dtype for p in _module_of(encoder).parameters() if p.is_floating_point()}
+    for name, dtype in DTYPES.items():
+        if found == {dtype}:
+            return name
+    raise UsageError(
+        f"the parameters are in {', '.join(sorted(map(str, found))) or 'no floating-point dtype'}",
+        f"Give a model whose parameters are all in one of {', '.join(map(str, DTYPES.values()))}.",
+    )
+
+
+def _module_of(encoder: Encoder | torch.nn.Module) -> torch.nn.Module:
+    return encoder.module if isinstance(encoder, Encoder) else encoder
 
 
 @contextlib.contextmanager
-def _ready(encoder: Encoder | torch.nn.Module | str, device: str | None) -> Iterator[Encoder]:
-    """The model as an `Encoder` on its device; a user's module gets modes and gradients back afterwards."""
+def _same_random_state(encoder: Encoder | torch.nn.Module | str, device: torch.device | None) -> Iterator[None]:
+    """Loaders and a user's module may draw random numbers; a training run must not see that it was evaluated."""
+    devices = {device} if device is not None else set()
+    if not isinstance(encoder, str):
+        devices |= {p.device for p in _module_of(encoder).parameters()}
+    python, numpy = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng([d for d in devices if d.type == "cuda"]):
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
+
+
+@contextlib.contextmanager
+def _ready(encoder: Encoder | torch.nn.Module | str, device: torch.device | None) -> Iterator[Encoder]:
+    """The model as an `Encoder` on its device; a user's module gets its modes and its device back afterwards."""
     if isinstance(encoder, str):
         yield load(encoder, device=device or "cpu")
         return
-    module = encoder.module if isinstance(encoder, Encoder) else encoder
+    module = _module_of(encoder)
     modes = {name: m.training for name, m in module.named_modules()}
-    grads = {name: p.requires_grad for name, p in module.named_parameters()}
     home = next(module.parameters()).device
     try:
         ready = encoder if isinstance(encoder, Encoder) else wrap_module(encoder)
         module.eval()
         yield ready.to(device) if device is not None else ready
     finally:
-        module.to(home)
+        if device is not None:
+            module.to(home)
         for name, m in module.named_modules():
             m.training = modes[name]
-        for name, p in module.named_parameters():
-            p.requires_grad_(grads[name])

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import logging
+import re
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -54,7 +55,7 @@ class RunOptions:
     force: bool = False
     """Compute again what is stored; the old record is kept as `.prev`."""
     verify: bool = False
-    """Check hashes of stored samples and features, and hash all data files again."""
+    """Check hashes of stored features, and hash all data files again."""
     dry_run: bool = False
     """Plan only."""
     artefacts: bool = True
@@ -92,7 +93,9 @@ class Failure:
     message: str
     """One sentence."""
     exit_code: int
-    """1, or 3 when the data check failed."""
+    """1; 2 for a model or option that does not exist; 3 when the data check failed."""
+    error: Exception
+    """What was raised."""
 
 
 class Runner:
@@ -112,7 +115,7 @@ class Runner:
         self.results: list[TaskResult] = []
         self.plans: list[TaskPlan] = []
         self.failures: list[Failure] = []
-        self._opened: dict[str, Opened | MtvError] = {}
+        self._opened: dict[str, Opened | Exception] = {}
 
     @property
     def first(self) -> bool:
@@ -121,14 +124,14 @@ class Runner:
 
     @property
     def exit_code(self) -> int:
-        """0; 3 if only data checks failed; else 1."""
+        """0 without failures, the code that all failures share, else 1."""
         codes = {f.exit_code for f in self.failures}
-        return 0 if not codes else 3 if codes == {3} else 1
+        return 0 if not codes else codes.pop() if len(codes) == 1 else 1
 
     def open(self, jobs: Sequence[Job]) -> None:
         """Check and open the data of every job, before any model is loaded."""
-        if self.store is not None and self.first and not self.options.dry_run:
-            self.store.check_writable()
+        if self.store is not None and not self.options.dry_run:
+            self.dist.on_rank0(self.store.check_writable)
         for job in jobs:
             name = job.protocol.id(job.preset)
             if name in self._opened:
@@ -138,10 +141,11 @@ class Runner:
                 dataset = task.open(self.data)
                 log.info("%s: %s %s %s", task.name, dataset.name, dataset.split, dataset.report.label or "full set")
                 self._opened[name] = Opened(job=job, task=task, dataset=dataset, content=self._content(task, dataset))
-            except MtvError as e:
+            except Exception as e:  # a bug in one reader must not stop the other tasks
                 self._opened[name] = e
-                self.failures.append(Failure(what=job.protocol.task, message=str(e), exit_code=e.exit_code))
-                log.error("%s: %s", job.protocol.task, e)
+                code = e.exit_code if isinstance(e, MtvError) else 1
+                self.failures.append(Failure(what=job.protocol.task, message=str(e), exit_code=code, error=e))
+                log.error("%s: %s", job.protocol.task, e, exc_info=None if isinstance(e, MtvError) else e)
 
     def _content(self, task: Task[Any, Any], dataset: Dataset) -> str:
         with contextlib.ExitStack() as stack:
@@ -160,7 +164,7 @@ class Runner:
         """Every job on one loaded model. Call `open` first."""
         for job in jobs:
             opened = self._opened[job.protocol.id(job.preset)]
-            if isinstance(opened, MtvError):
+            if isinstance(opened, Exception):
                 self._record_failure(encoder.info.to_dict(), job, opened, stage="data")
                 continue
             try:
@@ -174,11 +178,16 @@ class Runner:
 
     def fail_model(self, spec: str, alias: str | None, jobs: Sequence[Job], error: Exception) -> None:
         """Record that a model could not be loaded."""
-        self.failures.append(Failure(what=spec, message=str(error), exit_code=1))
-        log.error("%s: %s", spec, error)
-        model = {"spec": spec, "alias": alias, "fingerprint": "unloaded"}
+        code = 2 if isinstance(error, UsageError) else 1
+        self.failures.append(Failure(what=spec, message=str(error), exit_code=code, error=error))
+        log.error("%s: %s", spec, error, exc_info=None if isinstance(error, MtvError) else error)
         for job in jobs:
-            self._record_failure(model, job, error, stage="load")
+            self._record_failure(_unloaded(spec, alias), job, error, stage="load")
+
+    def loaded(self, spec: str, alias: str | None) -> None:
+        """Forget that loading this model failed once: `status` would still say so."""
+        if self.store is not None and self.first and not self.options.dry_run:
+            self.store.forget_failures(_unloaded(spec, alias))
 
     def _run_task(self, encoder: Encoder, opened: Opened, load_seconds: float) -> None:
         task, job = opened.task, opened.job
@@ -239,9 +248,7 @@ class Runner:
     def _stored(self, encoder: Encoder, opened: Opened) -> tuple[Path, TaskResult] | None:
         assert self.store is not None
         key = (encoder.info.fingerprint, opened.job.protocol.hash, opened.dataset.fingerprint)
-        return self.store.complete(
-            key, encoder.info.to_dict(), opened.task.name, content=opened.content, verify=self.options.verify
-        )
+        return self.store.complete(key, encoder.info.to_dict(), opened.task.name, content=opened.content)
 
     def _plan_line(self, encoder: Encoder, opened: Opened, **values: Any) -> TaskPlan:
         label = opened.dataset.report.label
@@ -337,7 +344,7 @@ class Runner:
     ) -> None:
         exit_code = 3 if isinstance(error, DataError) else 1
         self.failures.append(
-            Failure(what=f"{model['spec']} {job.protocol.task}", message=str(error), exit_code=exit_code)
+            Failure(what=f"{model['spec']} {job.protocol.task}", message=str(error), exit_code=exit_code, error=error)
         )
         log.error("%s on %s failed: %s", job.protocol.task, model["spec"], error)
         self._record_failure(model, job, error, stage=stage, opened=opened)
@@ -349,20 +356,27 @@ class Runner:
             **self._frame(model, job),
             status="failed",
             data=self._data_part(opened) if opened else {"name": job.protocol.task, "fingerprint": "", "label": ""},
-            error={"type": type(error).__name__, "message": str(error), "stage": stage},
+            error={"type": type(error).__name__, "message": without_directories(str(error)), "stage": stage},
         )
         self.results.append(record)
         if self.store is None or not self.first or self.options.dry_run:
             return
-        existing = self.store.path_for(record)
-        stored = self.store.find(record.key, record.model, record.task)
-        if stored is not None and stored[1].status != "failed":
-            log.warning("%s keeps its earlier result; the failure is only reported here", existing.name)
-            return
         try:
+            if (kept := self.store.in_the_way(record)) is not None:
+                log.warning("%s keeps its earlier result; the failure is only reported here", kept.name)
+                return
             self.store.write(record)
         except MtvError as e:
             log.error("the failure could not be recorded: %s", e)
+
+
+def _unloaded(spec: str, alias: str | None) -> dict[str, Any]:
+    return {"spec": spec, "alias": alias, "fingerprint": "unloaded"}
+
+
+def without_directories(message: str) -> str:
+    """A message for a record that others may see: absolute paths are cut to their last component."""
+    return re.sub(r"(?<![\w./:])/(?:[^\s/:'\"]+/)+", ".../", message)
 
 
 def metric_values(task: str, scored: Scored, *, n_resamples: int, seed: int) -> dict[str, MetricValue]:

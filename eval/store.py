@@ -72,9 +72,13 @@ class ResultStore:
         return None
 
     def complete(
-        self, key: tuple[str, str, str], model: Mapping[str, Any], task: str, *, content: str, verify: bool = False
+        self, key: tuple[str, str, str], model: Mapping[str, Any], task: str, *, content: str, verify: bool = True
     ) -> tuple[Path, TaskResult] | None:
-        """The stored result if nothing has to be computed: right key, same bytes of data, sample table present."""
+        """The stored result if nothing has to be computed: right key, same bytes of data, its own sample table.
+
+        `verify` compares the table's hash: a run that was killed between writing a new table and its record leaves a
+        table that the old record does not describe.
+        """
         found = self.find(key, model, task)
         if found is None or found[1].status == "failed" or not is_whole(*found, verify=verify):
             return None
@@ -84,6 +88,30 @@ class ResultStore:
             )
             return None
         return found
+
+    def in_the_way(self, record: TaskResult) -> Path | None:
+        """The result that writing a failure would destroy: where it would go, or under its key; None if there is none.
+
+        A failure before the data were opened has no data fingerprint, so its place may hold a result.
+        """
+        path = self.path_for(record)
+        with contextlib.suppress(CacheError):
+            if path.exists() and read_record(path).status != "failed":
+                return path
+        found = self.find(record.key, record.model, record.task)
+        return found[0] if found is not None and found[1].status != "failed" else None
+
+    def forget_failures(self, model: Mapping[str, Any]) -> None:
+        """Remove the failed records of a model; a folder that is then empty goes too."""
+        for folder in sorted(self.directory(model, "x").parent.glob("*")):
+            for path in folder.glob("*.json"):
+                with contextlib.suppress(CacheError):
+                    if read_record(path).status == "failed":
+                        path.unlink()
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+        with contextlib.suppress(OSError):
+            self.directory(model, "x").parent.rmdir()
 
     def path_for(self, record: TaskResult) -> Path:
         """Where `record` goes: its plain name, or one with the data fingerprint if another data set's result has it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shlex
 import sys
 import time
@@ -12,7 +13,7 @@ from typing import Any
 
 import click
 
-from mtv.errors import MtvError, UsageError
+from mtv.errors import UsageError
 from mtv.eval.commands.options import (
     DirPath,
     cache_option,
@@ -123,9 +124,10 @@ def _run(options: dict[str, Any]) -> int:
             encoder = load(
                 spec, device=settings.device, dtype=options["dtype"], download=options["download"], overrides=overrides
             )
-        except MtvError as e:
+        except Exception as e:  # whatever a model's code raises, the other models still run
             runner.fail_model(spec.public, spec.alias, jobs, e)
             continue
+        runner.loaded(spec.public, spec.alias)
         runner.run_model(encoder, jobs, load_seconds=time.perf_counter() - started)
     if runner.first:
         _report(runner, options)
@@ -179,13 +181,20 @@ def _run_options(options: dict[str, Any]) -> Any:
 
 
 def _device(name: str) -> str:
-    if name != "auto":
-        return name
-    import os
+    """`auto` and `cuda` as the device of this process: under torchrun each has its own GPU.
 
+    Raises:
+        UsageError: no such device.
+    """
     import torch
 
-    return f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
+    from mtv.encoders.placement import resolve_device
+
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda":
+        name = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
+    return str(resolve_device(name))
 
 
 def _report(runner: Any, options: dict[str, Any]) -> None:

@@ -40,10 +40,16 @@ def checks(session: Session) -> list[Check]:
     twice = ("canonicalize", "canonicalize")
     return [
         _check("canonicalize (Z2)", list(CANONICAL.values()), lambda: [_canonical(t) for t in CANONICAL]),
-        _check("canonicalize twice (Z2)", list(CANONICAL.values()), lambda: [_canonical(_canonical(t)) for t in CANONICAL]),
+        _check(
+            "canonicalize twice (Z2)", list(CANONICAL.values()), lambda: [_canonical(_canonical(t)) for t in CANONICAL]
+        ),
         _check("clean: clip, lower, none", ("<a cat>", "a cat.", "A Cat."), _cleanings),
         _check("text policy clip: length bos eos pad", (77, 49406, 49407, 0), lambda: _policy("clip", 49408)[:4]),
-        _check("text policy siglip: length bos eos pad cleanings", (64, None, 1, 1, *twice), lambda: _policy("siglip", 32000)),
+        _check(
+            "text policy siglip: length bos eos pad cleanings",
+            (64, None, 1, 1, *twice),
+            lambda: _policy("siglip", 32000),
+        ),
         _check(
             "text policy siglip2 (Z9)",
             (64, None, 1, 0, "canonicalize", "lower"),
@@ -119,7 +125,7 @@ def _prepared(family: str) -> tuple[tuple[int, int], Tensor]:
 
 
 def _siglip_picture() -> tuple[int, int, float]:
-    """Squashed: the sides keep their share of a quarter, so the mean of -1 and 1 is -0.5, up to the filter's ringing."""
+    """Squashed: the sides keep their share of a quarter, so the mean of -1 and 1 is -0.5, rounded."""
     sides, x_3HW = _prepared("siglip")
     return *sides, round(float(x_3HW.mean()), 2)
 

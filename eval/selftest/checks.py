@@ -1,4 +1,4 @@
-"""One check: what is expected, how it is measured, and whether the two agree. A failing check never stops the others."""
+"""One check: what is expected, how it is measured, whether the two agree. A failing check never stops the others."""
 
 from __future__ import annotations
 
@@ -105,13 +105,13 @@ def _both_numbers(a: Any, b: Any) -> bool:
 
 
 def show(value: Any) -> str:
-    """Numbers with at most two decimals, sequences joined by blanks."""
+    """Numbers with two decimals, below 1 with four digits; sequences joined by blanks."""
     if isinstance(value, (list, tuple)):
         return " ".join(show(v) for v in value)
     if value is None:
         return "none"
-    if isinstance(value, float) and not isinstance(value, bool) and math.isfinite(value):
-        return f"{value:.2f}".rstrip("0").rstrip(".") if abs(value) >= 0.01 or value == 0 else f"{value:.1e}"
+    if isinstance(value, float) and math.isfinite(value):
+        return f"{value:.2f}".rstrip("0").rstrip(".") if abs(value) >= 1 else f"{value:.4g}"
     return str(value)
 
 

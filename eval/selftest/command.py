@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import platform
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +20,7 @@ from mtv.eval.environment import hardware, versions
 from mtv.eval.selftest import adapters, crash, hand, invariances, oracles, sensitivities
 from mtv.eval.selftest.checks import LAYERS, Check, Outcome, run_checks
 from mtv.eval.selftest.session import Make, Session
+from mtv.eval.selftest.table import failures, table
 
 LAYER_CHECKS: dict[str, Make] = {
     "hand": hand.checks,
@@ -28,8 +30,6 @@ LAYER_CHECKS: dict[str, Make] = {
     "crash": crash.checks,
     "adapter": adapters.checks,
 }
-WIDEST = 48
-"""Characters of an answer before it is cut; a failed check shows its measured answer in full."""
 
 
 def run_selftest(*, as_json: bool) -> int:
@@ -74,6 +74,24 @@ def run_layers(
     return outcomes
 
 
+def text_report(outcomes: Sequence[Outcome], seconds: float) -> str:
+    """The table, failures in full, versions, and the count as the last line."""
+    failed = sum(not o.passed for o in outcomes)
+    listed = "  ".join(f"{k} {v}" for k, v in versions().items() if v is not None)
+    # A pipe has no width; a bug report should not be cut to 80 columns.
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 1000
+    parts = [
+        *table(outcomes, width),
+        *failures(outcomes),
+        "",
+        listed,
+        f"{_device()}  {platform.platform()}",
+        "",
+        f"{len(outcomes) - failed} checks passed, {failed} failed in {seconds:.1f} s",
+    ]
+    return "\n".join(parts)
+
+
 def report(outcomes: Sequence[Outcome], seconds: float) -> dict[str, Any]:
     """Plain values for `--json`."""
     return {
@@ -85,28 +103,6 @@ def report(outcomes: Sequence[Outcome], seconds: float) -> dict[str, Any]:
         "device": _device(),
         "platform": platform.platform(),
     }
-
-
-def text_report(outcomes: Sequence[Outcome], seconds: float) -> str:
-    """The table, failures in full, versions, and the count as the last line."""
-    head = ("LAYER", "CHECK", "EXPECTED", "MEASURED", "", "SECONDS")
-    rows = [head] + [
-        (o.layer, o.name, _cut(o.expected), _cut(o.measured), "pass" if o.passed else "FAIL", f"{o.seconds:.2f}")
-        for o in outcomes
-    ]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
-    lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
-    failed = [o for o in outcomes if not o.passed]
-    for o in failed:
-        lines += ["", f"FAIL {o.layer}: {o.name}", f"  expected {o.expected}", f"  measured {o.measured}"]
-    listed = "  ".join(f"{k} {v}" for k, v in versions().items() if v is not None)
-    lines += ["", listed, f"{_device()}  {platform.platform()}", ""]
-    lines.append(f"{len(outcomes) - len(failed)} checks passed, {len(failed)} failed in {seconds:.1f} s")
-    return "\n".join(lines)
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= WIDEST else f"{text[: WIDEST - 3]}..."
 
 
 def _device() -> str:

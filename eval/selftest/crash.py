@@ -25,31 +25,31 @@ def checks(session: Session) -> list[Check]:
     """Kill at each step; damage what was written; run again what is complete."""
     s = session
     return [
-        _check("kill at each step of each write, rerun: same bytes", "all same", lambda: _kill_everywhere(s), _all_same),
+        _check(
+            "kill at each step of each write, rerun: same bytes", "all same", lambda: _kill_everywhere(s), _all_same
+        ),
         _check("damaged feature shard: rows made again, same bytes", "same", lambda: _damaged_shard(s)),
         _check("record whose sample table is gone: made again", "same", lambda: _lost_samples(s)),
         _check("complete result: not computed again", "skipped", lambda: _complete(s)),
     ]
 
 
-def _check(
-    name: str, expected: str, measure: Callable[[], str], agrees: Callable[[Any], bool] | None = None
-) -> Check:
+def _check(name: str, expected: str, measure: Callable[[], str], agrees: Callable[[Any], bool] | None = None) -> Check:
     return Check(layer="crash", name=name, expected=expected, measure=measure, agrees=agrees)
 
 
 def _all_same(measured: Any) -> bool:
-    """`18 of 18 same` with at least the writes of one run: two shards, their DONE, table and record, twice each."""
+    """`20 of 20 same`: at least a write test, two cache entries of three files, table and record, two steps each."""
     same, _, total, _ = str(measured).split()
-    return same == total and int(total) >= 12
+    return same == total and int(total) >= 18
 
 
 @contextlib.contextmanager
 def _dies_after(steps: int) -> Iterator[list[Path]]:
     """Let `steps` syncs to disk succeed and end the process at the next one; yields the paths synced so far.
 
-    `mtv.atomic` syncs twice per write: the temporary file before it is renamed, and the directory afterwards. So an even
-    number dies with the file not yet in place, an odd one with it in place.
+    `mtv.atomic` syncs twice per write: the temporary file before it is renamed, and the directory afterwards. So an
+    even number dies with the file not yet in place, an odd one with it in place.
     """
     done: list[Path] = []
     sync = atomic._fsync

@@ -38,7 +38,7 @@ def knn_vote(scores: Sequence[float], labels: Sequence[int], itself: int, k: int
     """Class with the largest vote of the k nearest others; the lower class wins a tie."""
     others = [i for i in range(len(scores)) if i != itself]
     nearest = sorted(others, key=lambda i: (-scores[i], i))[:k]
-    votes = {c: 0.0 for c in sorted(set(labels))}
+    votes = dict.fromkeys(sorted(set(labels)), 0.0)
     for i in nearest:
         votes[labels[i]] += math.exp(scores[i] / temperature)
     return max(votes, key=lambda c: (votes[c], -c))
@@ -53,14 +53,14 @@ def ratio_match(a: Vector, others: Sequence[Vector]) -> tuple[int, float]:
 
 
 def keypoint_cell(source: np.ndarray, target: np.ndarray, place: tuple[float, float]) -> tuple[int, int]:
-    """(column, row) of the target cell most like the source map at `place` (x, y in cells), bilinear, cut at the border.
+    """(column, row) of the target cell most like the source map at `place` (x, y in cells, bilinear).
 
     Args:
         source, target: g, g, D maps of unit vectors.
     """
     g = len(source)
     x, y = (min(max(p, 0.0), g - 1.0) for p in place)
-    x0, y0 = int(math.floor(x)), int(math.floor(y))
+    x0, y0 = math.floor(x), math.floor(y)
     x1, y1 = min(x0 + 1, g - 1), min(y0 + 1, g - 1)
     wanted = [0.0] * source.shape[2]
     for cx, cy, w in (

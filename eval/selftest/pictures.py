@@ -1,7 +1,7 @@
 """What is planted in the pictures: a flat colour that says who it is, or a gradient that says where on a surface.
 
-The codes survive JPEG and resizing. Identities are far apart (levels 26, 128 and 230 per channel), and a surface code is
-linear in the position, so that averages over patches and bicubic interpolation read it exactly.
+The codes survive JPEG and resizing. Identities are far apart (levels 26, 128 and 230 per channel), and a surface code
+is linear in the position, so that averages over patches and bicubic interpolation read it exactly.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The planted encoder: reads from the pixels who or where they are, and answers with the vectors chosen in `codes`.
 
-A real `Encoder` with real (tiny) weights: it goes through loading, fingerprint, normalisation, extraction and store like
-any other. Load it with the spec `python:mtv.eval.selftest.planted:build`.
+A real `Encoder` with real (tiny) weights: it goes through loading, fingerprint, normalisation, extraction and store
+like any other. Load it with the spec `python:mtv.eval.selftest.planted:build`.
 """
 
 from __future__ import annotations

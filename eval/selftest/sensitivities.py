@@ -1,5 +1,5 @@
-"""Sensitivities: what must move the number, or be refused. All runs share one feature cache, so that a key which forgets
-something shows as a number that stays."""
+"""Sensitivities: what must move the number, or be refused. All runs share one feature cache, so that a key which
+forgets something shows as a number that stays."""
 
 from __future__ import annotations
 

@@ -68,9 +68,13 @@ class Session:
     """Temporary data roots, a feature cache that all runs share, and the results made so far.
 
     Use as a context manager; everything is deleted at the end.
+
+    Args:
+        tasks: tasks that `main` runs, all by default.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tasks: Sequence[str] = tuple(TASKS)) -> None:
+        self._tasks = {t: TASKS[t] for t in tasks}
         self._stack = contextlib.ExitStack()
         self._numbers = itertools.count()
 
@@ -115,7 +119,7 @@ class Session:
 
     @functools.cached_property
     def _main(self) -> dict[str, Ran | MtvError]:
-        return self.run_all(self.encoder, TASKS, cache=self.root / "cache")
+        return self.run_all(self.encoder, self._tasks, cache=self.root / "cache")
 
     def main(self, task: str) -> Ran:
         """The result of `task` under the protocol of `TASKS`.

@@ -33,7 +33,7 @@ def write_spair(root: Path) -> None:
 
     `cat` and `dog` are right up to half a patch; the second picture of `bus` has swapped halves.
     """
-    base, stems = root / "SPair-71k", []
+    base, stems = root / "SPair-71k", list[str]()
     for category, cells in SPAIR_CELLS.items():
         shift = (0, 0) if category == "bus" else SPAIR_SHIFT
         points = [((c + 0.5) * 8, (r + 0.5) * 8) for c, r in cells]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -31,27 +31,45 @@ ALPHAS = (0.05, 0.10, 0.15)
 """PCK thresholds, in units of the larger side of the target's box."""
 
 
-class SpairTask(Task[SpairProtocol, KeypointPairSet]):
+@dataclass(frozen=True, kw_only=True)
+class ChosenPairs(KeypointPairSet):
+    """The pairs that the protocol's jobs draw from the whole set. A smaller set would give another draw."""
+
+    in_vp: frozenset[str]
+    """Pairs drawn for a viewpoint difference of their own."""
+    in_all: frozenset[str]
+    """Pairs drawn for `recall_all`."""
+
+
+class SpairTask(Task[SpairProtocol, ChosenPairs]):
     """Recall at 0.1, class-macro, by viewpoint difference."""
 
     needs_tokens = True
 
-    def open(self, data: Path) -> KeypointPairSet:
+    def open(self, data: Path) -> ChosenPairs:
         """The pair set, cut to the pairs of the protocol and the images they use."""
         found = cast(KeypointPairSet, open_dataset("spair", data, split=self.protocol.split))
-        chosen = {p for jobs in self._jobs(found).values() for p in jobs}
-        pairs = [p for i, p in enumerate(found.pairs) if i in chosen]
+        jobs = self._jobs(found)
+        in_vp = frozenset(found.pairs[i].id for (_, vp), members in jobs.items() if vp is not None for i in members)
+        in_all = frozenset(found.pairs[i].id for (_, vp), members in jobs.items() if vp is None for i in members)
+        pairs = [p for p in found.pairs if p.id in in_vp | in_all]
         if self.protocol.limit is not None:
             keep = stable_subset([p.id for p in pairs], [p.category for p in pairs], self.protocol.limit)
             pairs = [pairs[i] for i in keep]
         used = {image for p in pairs for image in (p.source, p.target)}
-        return replace(found, pairs=tuple(pairs), images={k: v for k, v in found.images.items() if k in used})
+        kept = {
+            "pairs": tuple(pairs),
+            "images": {k: v for k, v in found.images.items() if k in used},
+            "categories": tuple(sorted({p.category for p in pairs})),
+        }
+        whole = {f.name: getattr(found, f.name) for f in fields(KeypointPairSet)}
+        return ChosenPairs(**{**whole, **kept}, in_vp=in_vp, in_all=in_all)
 
-    def counts(self, dataset: KeypointPairSet) -> dict[str, int]:
+    def counts(self, dataset: ChosenPairs) -> dict[str, int]:
         """Images, pairs and classes."""
         return {"images": len(dataset.images), "pairs": len(dataset.pairs), "classes": len(dataset.categories)}
 
-    def requests(self, encoder: Encoder, dataset: KeypointPairSet) -> list[FeatureRequest]:
+    def requests(self, encoder: Encoder, dataset: ChosenPairs) -> list[FeatureRequest]:
         """One token map per picture."""
         files = {k: (v,) for k, v in dataset.images.items()}
         return [dense_request(encoder, dataset.name, files, SquarePreparation(size=self.protocol.size), self.protocol)]
@@ -66,7 +84,7 @@ class SpairTask(Task[SpairProtocol, KeypointPairSet]):
             seed=p.seed,
         )
 
-    def score(self, run: TaskRun[KeypointPairSet]) -> Scored:
+    def score(self, run: TaskRun[ChosenPairs]) -> Scored:
         """Transfer every shared keypoint of every pair."""
         data, p = run.dataset, self.protocol
         request = run.requests[0]
@@ -95,16 +113,13 @@ class SpairTask(Task[SpairProtocol, KeypointPairSet]):
             pictures=lambda: self._pictures(run, request, errors),
         )
 
-    def _image(self, run: TaskRun[KeypointPairSet], tokens: Any, image: str) -> KeypointImage:
+    def _image(self, run: TaskRun[ChosenPairs], tokens: Any, image: str) -> KeypointImage:
         a = run.dataset.annotations[image]
         return KeypointImage(
             tokens=unit_map(tokens.to(run.encoder.device)), keypoints=a.keypoints, size=a.size, box=a.bbox
         )
 
-    def _table(self, data: KeypointPairSet, errors: dict[str, KeypointErrors]) -> dict[str, np.ndarray]:
-        jobs = self._jobs(data)
-        in_all = {data.pairs[i].id for (_, vp), members in jobs.items() if vp is None for i in members}
-        in_vp = {data.pairs[i].id for (_, vp), members in jobs.items() if vp is not None for i in members}
+    def _table(self, data: ChosenPairs, errors: dict[str, KeypointErrors]) -> dict[str, np.ndarray]:
         rows = [(q, errors[q.id], r) for q in data.pairs for r in range(len(errors[q.id].error))]
         error = np.array([e.error[r] for _, e, r in rows], dtype=np.float64)
         scale = np.array([e.scale for _, e, _ in rows], dtype=np.float64)
@@ -115,8 +130,8 @@ class SpairTask(Task[SpairProtocol, KeypointPairSet]):
             "stratum": category,
             "category": category,
             "vp": np.array([q.viewpoint for q, _, _ in rows], dtype=np.int64),
-            "in_vp": np.array([q.id in in_vp for q, _, _ in rows], dtype=bool),
-            "in_all": np.array([q.id in in_all for q, _, _ in rows], dtype=bool),
+            "in_vp": np.array([q.id in data.in_vp for q, _, _ in rows], dtype=bool),
+            "in_all": np.array([q.id in data.in_all for q, _, _ in rows], dtype=bool),
             "error": error,
             "scale": scale,
             "predicted_x": np.array([e.predicted[r, 0] for _, e, r in rows], dtype=np.float64),
@@ -126,7 +141,7 @@ class SpairTask(Task[SpairProtocol, KeypointPairSet]):
         }
 
     def _pictures(
-        self, run: TaskRun[KeypointPairSet], request: FeatureRequest, errors: dict[str, KeypointErrors]
+        self, run: TaskRun[ChosenPairs], request: FeatureRequest, errors: dict[str, KeypointErrors]
     ) -> Iterator[tuple[str, Image.Image]]:
         scored = [q for q in run.dataset.pairs if len(errors[q.id].error)]
         mean_error = np.array([float(np.mean(errors[q.id].error / errors[q.id].scale)) for q in scored])

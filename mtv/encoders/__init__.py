@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -101,6 +100,8 @@ def _backend(scheme: str) -> Any:
     if scheme in BACKENDS:
         module, _, attribute = BACKENDS[scheme].partition(":")
         return getattr(importlib.import_module(module), attribute)
+    from importlib.metadata import entry_points
+
     found = [e for e in entry_points(group="mtv.encoders") if e.name == scheme]
     if not found:
         from mtv.errors import unknown

@@ -113,7 +113,7 @@ def load_open_clip(spec: ModelSpec, *, options: Mapping[str, Any], download: boo
         module=model,
         vision=model.visual,
         text_module=_text_only(model),
-        activation=activation_of(model),
+        activation=_activation_name(model, tower),
         pos_interp=tower.pos_interp,
         pooling=tower.pooling,
         image=image,
@@ -234,6 +234,15 @@ def _check_size(image: ImageRecord, tower: Tower, architecture: str) -> None:
             f"{architecture}: image.size {image.size} is no multiple of patch size {side}",
             f"Use for example ?size={image.size // side * side}.",
         )
+
+
+def _activation_name(model: Any, tower: Tower) -> str:
+    """The activation in the record's words; convolutional towers have their own, so there the text tower speaks."""
+    from open_clip.transformer import QuickGELU
+
+    if any(isinstance(m, QuickGELU) for m in model.modules()):
+        return "quick_gelu"
+    return activation_of(text_tower(model).transformer if isinstance(tower, PooledTower) else model.visual)
 
 
 def _text_only(model: Any) -> nn.Module:

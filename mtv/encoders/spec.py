@@ -15,7 +15,6 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Sequence
-from importlib.metadata import entry_points
 from pathlib import Path
 
 from mtv.encoders.aliases import ALIASES
@@ -231,6 +230,8 @@ def local_twin(name: str) -> str:
 
 
 def _plugin_schemes() -> list[str]:
+    from importlib.metadata import entry_points
+
     return [e.name for e in entry_points(group=ENTRY_POINT_GROUP)]
 
 

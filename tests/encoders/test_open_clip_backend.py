@@ -290,7 +290,8 @@ def test_towers_without_tokens_say_so(arch: Any, name: str) -> None:
     )
     arch(name, vision_cfg=vision)
     encoder = load(f"open_clip:{name}@random")
-    assert encoder.info.family == "clip"
+    assert (encoder.info.family, encoder.info.activation) == ("clip", "gelu")
+    assert load(f"open_clip:{name}@random?quick_gelu=true").info.activation == "quick_gelu"
     x = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
         expected = encoder.module.encode_image(x)  # type: ignore[operator]

@@ -112,3 +112,13 @@ def test_encoder_without_text_tower(provider, monkeypatch):
     for call in (lambda p: p.text(["a"]), lambda p: p.classifier(["a"], ["{}"])):
         with pytest.raises(UsageError, match="no text tower"):
             call(provider(silent))
+
+
+def test_equal_class_names_share_a_row(provider, encoder, cache, monkeypatch):
+    monkeypatch.setattr(text_module, "BLOCK_STRINGS", 2)
+    names = ["missile", "cat", "dog", "missile"]
+    weights = provider().classifier(names, ["a {}.", "the {}."])
+    assert weights.shape[0] == 4
+    assert torch.equal(weights[0], weights[3])
+    assert not torch.equal(weights[0], weights[1])
+    assert encoder.texts == 6
