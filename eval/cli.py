@@ -67,5 +67,5 @@ def invoke(argv: Sequence[str] | None = None) -> int:
         return e.exit_code
     except BrokenPipeError:
         # `mtv-eval table | head` closes our stdout; that is no failure, and a second error at exit must not appear.
-        sys.stdout = None  # type: ignore[assignment]
+        sys.stdout = None
         return 0

@@ -147,8 +147,11 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
-def statistics_of(choice: Literal["imagenet", "model"], image: ImageRecord) -> dict[str, tuple[float, float, float]]:
+Triple = tuple[float, float, float]
+
+
+def statistics_of(choice: Literal["imagenet", "model"], image: ImageRecord) -> tuple[Triple, Triple]:
     """`mean` and `std` of a request under the protocol's choice."""
     if choice == "imagenet":
-        return {"mean": IMAGENET_MEAN, "std": IMAGENET_STD}
-    return {"mean": image.mean, "std": image.std}
+        return IMAGENET_MEAN, IMAGENET_STD
+    return image.mean, image.std

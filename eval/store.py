@@ -50,7 +50,7 @@ class ResultStore:
     def check_writable(self) -> None:
         """Write and remove a small file, so that hours of work are not lost to a read-only or full disk."""
         probe = self.root / ".write-test"
-        atomic_write(probe, lambda p: p.write_bytes(b"x" * 4096) and None)
+        atomic_write(probe, lambda p: p.write_bytes(b"x" * 4096))
         probe.unlink()
 
     def directory(self, model: Mapping[str, Any], task: str) -> Path:
@@ -146,7 +146,7 @@ class ResultStore:
         path = self.path_for(record)
         previous = path.with_name(path.name + ".prev")
         if keep_previous and path.exists():
-            atomic_write(previous, lambda p: shutil.copyfile(path, p) and None)
+            atomic_write(previous, lambda p: shutil.copyfile(path, p))
         if table is not None:
             record = replace(record, samples=self._write_samples(path, table))
         record = replace(record, artefacts=[self._write_picture(path, name, image) for name, image in pictures])

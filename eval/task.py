@@ -114,7 +114,7 @@ class Task(abc.ABC, Generic[P, D]):
 
     def files(self, dataset: D) -> dict[str, tuple[FileRef, ...]]:
         """Every file whose bytes change the number; annotations are in the fingerprint already."""
-        out = {k: (v,) for k, v in dataset.images.items()}
+        out: dict[str, tuple[FileRef, ...]] = {k: (v,) for k, v in dataset.images.items()}
         out.update({f"extra:{k}": (v,) for k, v in dataset.extra_files.items()})
         return out
 

@@ -16,7 +16,7 @@ from typing import Any
 from mtv.errors import CacheError
 
 
-def atomic_write(path: Path, write: Callable[[Path], None]) -> None:
+def atomic_write(path: Path, write: Callable[[Path], object]) -> None:
     """Call `write` with a temporary path beside `path`, then move the result into place durably.
 
     Raises:

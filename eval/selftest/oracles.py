@@ -39,7 +39,7 @@ def checks(session: Session) -> list[Check]:
         _check("keypoint cells, probe3d", 24, lambda: keypoints("probe3d")),
         _check("keypoint cells, centered", 24, lambda: keypoints("centered")),
         _check("3-D and 2-D transfer errors", 60, transfer),
-        _check("cluster bootstrap intervals: macro, median", 4, intervals),
+        _check("macro recall, median and their bootstrap intervals", 6, intervals),
         _check("Wilson interval, exact McNemar", 3, closed_forms),
     ]
 
@@ -167,7 +167,7 @@ def transfer() -> str:
 
 
 def intervals() -> str:
-    """Percentile bounds of a class-macro recall and a median over 12 clusters, resample by resample."""
+    """Value and percentile bounds of a class-macro recall and a median over 12 clusters, resample by resample."""
     rng = np.random.default_rng(1)
     unit = np.sort(rng.integers(0, 12, 50))
     unit[:12] = np.arange(12)
@@ -186,10 +186,10 @@ def intervals() -> str:
     got = evaluate(recipes, table, n_resamples=100, seed=3)
     rows = np.concatenate(list(resample_counts(12, n_resamples=100, seed=3)))
     columns = (unit.tolist(), table["hit"].tolist(), table["n"].tolist(), table["class"].tolist())
-    macro = [naive.resampled_ratio(counts, *columns) for counts in rows]
-    median = [naive.resampled_median(counts, columns[0], columns[2]) for counts in rows]
-    expected = [*np.percentile(macro, [2.5, 97.5]), *np.percentile(median, [2.5, 97.5])]
-    measured = [v for name in recipes for v in got[name].ci95 or (None, None)]
+    macro, *macros = [naive.resampled_ratio(counts, *columns) for counts in (np.ones(12), *rows)]
+    median, *medians = [naive.resampled_median(counts, columns[0], columns[2]) for counts in (np.ones(12), *rows)]
+    expected = [macro, *np.percentile(macros, [2.5, 97.5]), median, *np.percentile(medians, [2.5, 97.5])]
+    measured = [v for name in recipes for v in (got[name].value, *(got[name].ci95 or (None, None)))]
     return differing([float(e) for e in expected], measured)
 
 

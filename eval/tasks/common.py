@@ -53,11 +53,13 @@ def dense_request(
     protocol: DenseProtocol,
 ) -> FeatureRequest:
     """One token map per picture at the protocol's tap."""
+    mean, std = statistics_of(protocol.statistics, encoder.info.image)
     return FeatureRequest(
         data=data,
         files=files,
         preparation=preparation,
-        **statistics_of(protocol.statistics, encoder.info.image),
+        mean=mean,
+        std=std,
         layers=(encoder.resolve_layer(protocol.layer),),
         norm=resolved_norm(encoder, protocol),
         pad_to_patch=True,

@@ -120,16 +120,16 @@ class GeometricTask(Task[P, PosedSet], abc.ABC):
         request = run.requests[0]
         features = run.sets[0]
 
+        @cache
+        def item_of(image: str) -> PreparedItem:
+            item = self.geometry(data, image)
+            return replace(item, image=torch.empty(0, dtype=torch.uint8))
+
         # 8 upsampled maps of a ViT-B are 0.4 GB; consecutive pairs often share a picture.
         @lru_cache(maxsize=8)
         def grid_of(image: str) -> Tensor:
             tokens = features.get(image)[request.outputs[0]].to(run.encoder.device)
             return self.grid_features(tokens, run.encoder, item_of(image))
-
-        @cache
-        def item_of(image: str) -> PreparedItem:
-            item = self.geometry(data, image)
-            return replace(item, image=torch.empty(0, dtype=torch.uint8))
 
         scores: list[PairScore] = []
         matches: dict[int, Matches] = {}
@@ -192,7 +192,7 @@ class GeometricTask(Task[P, PosedSet], abc.ABC):
 
     def _recipes(self) -> dict[str, Recipe]:
         out: dict[str, Recipe] = {}
-        cm = [f"{t * 100:g}cm" for t in self.spec.metres]
+        cm: list[str] = [f"{t * 100:g}cm" for t in self.spec.metres]
         for name in [*cm, *(f"{t:g}px" for t in self.spec.pixels)]:
             how = (
                 {"column": f"hits_{name}", "weight": "n"} if self.pooled_over_matches else {"column": f"recall_{name}"}

@@ -11,7 +11,7 @@ import numpy as np
 
 from mtv.encoders.base import Encoder
 from mtv.eval.artefacts import match_lines
-from mtv.eval.datasets.base import KeypointPair, KeypointPairSet
+from mtv.eval.datasets.base import FileRef, KeypointPair, KeypointPairSet
 from mtv.eval.datasets.registry import open_dataset
 from mtv.eval.features.request import FeatureRequest
 from mtv.eval.preparations import SquarePreparation
@@ -71,7 +71,7 @@ class SpairTask(Task[SpairProtocol, ChosenPairs]):
 
     def requests(self, encoder: Encoder, dataset: ChosenPairs) -> list[FeatureRequest]:
         """One token map per picture."""
-        files = {k: (v,) for k, v in dataset.images.items()}
+        files: dict[str, tuple[FileRef, ...]] = {k: (v,) for k, v in dataset.images.items()}
         return [dense_request(encoder, dataset.name, files, SquarePreparation(size=self.protocol.size), self.protocol)]
 
     def _jobs(self, dataset: KeypointPairSet) -> dict[Any, list[int]]:
@@ -179,13 +179,15 @@ def _recipes() -> dict[str, Recipe]:
     )
     out["avg_recall_4"] = Recipe(kind="average", of=(*vp, "recall_all"), scale=1.0, describe="mean of all four")
     for a in ALPHAS:
-        column, where = f"hit_{a:.2f}", {"in_all": True}
-        out[f"pck_point@{a:.2f}"] = Recipe(kind="ratio", column=column, where=where, describe="pooled keypoints")
+        column = f"hit_{a:.2f}"
+        out[f"pck_point@{a:.2f}"] = Recipe(
+            kind="ratio", column=column, where={"in_all": True}, describe="pooled keypoints"
+        )
         out[f"pck_image@{a:.2f}"] = Recipe(
-            kind="ratio", column=column, where=where, within="cluster_id", describe="mean of per-pair rates"
+            kind="ratio", column=column, where={"in_all": True}, within="cluster_id", describe="mean of per-pair rates"
         )
         out[f"pck_class@{a:.2f}"] = Recipe(
-            kind="ratio", column=column, where=where, group="category", describe="mean of per-class rates"
+            kind="ratio", column=column, where={"in_all": True}, group="category", describe="mean of per-class rates"
         )
     out["pck_image_hpf@0.10"] = Recipe(
         kind="ratio",

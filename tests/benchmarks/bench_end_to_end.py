@@ -1,6 +1,6 @@
 """How close a run comes to the physical limit: pure forward passes over the same images (and texts), in one process.
 
-    python tests/benchmarks/bench_end_to_end.py [--data ../shared/data] [--limit 96] [--tasks imagenet,coco,flickr8k,spair]
+For every task it prints the time of the whole task (checks, hashing, decoding, passes, storing, scoring, writing),
 
 For every task it prints the time of the whole task (checks, hashing, decoding, passes, storing, scoring, writing),
 the time of the bare passes at the same batch and dtype, and their ratio. Text counts as passes too: the limit of a
