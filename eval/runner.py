@@ -177,11 +177,11 @@ class Runner:
                 self._fail(encoder.info.to_dict(), job, e, stage="run", opened=opened)
 
     def fail_model(self, spec: str, alias: str | None, jobs: Sequence[Job], error: Exception) -> None:
-        """Record that a model could not be loaded."""
+        """Record that a model could not be loaded; a spec that was typed wrongly leaves nothing behind."""
         code = 2 if isinstance(error, UsageError) else 1
         self.failures.append(Failure(what=spec, message=str(error), exit_code=code, error=error))
         log.error("%s: %s", spec, error, exc_info=None if isinstance(error, MtvError) else error)
-        for job in jobs:
+        for job in jobs if code == 1 else ():
             self._record_failure(_unloaded(spec, alias), job, error, stage="load")
 
     def loaded(self, spec: str, alias: str | None) -> None:

@@ -95,7 +95,9 @@ def agree(expected: Any, measured: Any) -> bool:
         if not isinstance(measured, (list, tuple)) or len(expected) != len(measured):
             return False
         return all(agree(e, m) for e, m in zip(expected, measured, strict=True))
-    if isinstance(expected, bool) or isinstance(measured, bool) or not _both_numbers(expected, measured):
+    if isinstance(expected, bool) or isinstance(measured, bool):
+        return expected is measured
+    if not _both_numbers(expected, measured):
         return bool(expected == measured)
     return math.isfinite(measured) and abs(expected - measured) <= TOLERANCE * max(1.0, abs(expected))
 

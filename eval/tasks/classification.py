@@ -33,8 +33,10 @@ class ImageNetTask(Task[ImageNetProtocol, ClassificationSet]):
     needs_text = True
 
     def open(self, data: Path) -> ClassificationSet:
-        """ImageNet val in any of its layouts, limited per class."""
+        """ImageNet val in any of its layouts, limited per class. Bad lists fail here, before hours of features."""
         found = cast(ClassificationSet, open_dataset("imagenet", data, split=self.protocol.split))
+        self.candidates(found)
+        load_templates(self.protocol.templates)
         return limit_classification(found, self.protocol.limit)
 
     def counts(self, dataset: ClassificationSet) -> dict[str, int]:
@@ -52,7 +54,9 @@ class ImageNetTask(Task[ImageNetProtocol, ClassificationSet]):
         Raises:
             UsageError: a list of names that fits neither the data set nor ImageNet's 1000 classes.
         """
-        names = list(load_class_names(self.protocol.classnames))
+        # The protocol names the list after its authors, the probes after the data set.
+        choice = self.protocol.classnames
+        names = list(load_class_names("imagenet" if choice == "openai" else choice))
         if len(names) == len(dataset.classes):
             return names, dataset.labels
         if len(names) <= int(dataset.class_indices.max()):

@@ -54,10 +54,15 @@ class ModelSpec:
     @property
     def public(self) -> str:
         """`text` without machine-specific directories: a path is cut to its last component."""
+        text = self.text
+        for value in self.options.values():
+            if "/" in value and Path(value).exists():
+                text = text.replace(f"={value}", f"={Path(value).name}", 1)
         if self.file is None:
-            return self.text
+            return text
         short = Path(self.file.rstrip("/")).name
-        return self.text.replace(self.file, f"./{short}" if self.scheme in ("hf", "mtv") else short, 1)
+        whole = text.partition(":")[2].startswith(self.file)
+        return text.replace(self.file, f"./{short}" if whole and self.scheme != "python" else short, 1)
 
 
 def parse_spec(text: str) -> ModelSpec:
@@ -130,6 +135,8 @@ def _read_list(path: Path) -> list[ModelSpec]:
 def _expand_directory(spec: ModelSpec) -> list[ModelSpec]:
     if spec.scheme not in ("open_clip", "timm") or spec.file is None or not Path(spec.file).is_dir():
         return [spec]
+    if spec.text.startswith(f"{spec.scheme}:{spec.file}"):  # a model in open_clip's local-dir layout
+        return [spec]
     files = sorted(p for p in Path(spec.file).iterdir() if p.suffix in CHECKPOINT_SUFFIXES and p.is_file())
     if not files:
         raise UsageError(
@@ -179,21 +186,30 @@ def _library(rest: str, text: str) -> dict[str, object]:
     return {"name": name, "file": file or None}
 
 
+def _directory(rest: str) -> dict[str, object] | None:
+    """Fields of a local directory, which begins with ./, ../ or /; None for anything else."""
+    if not rest.startswith(("./", "../", "/")):
+        return None
+    # A directory name may itself hold an '@', so only the word random is special there.
+    directory, random = (rest[: -len("@random")], True) if rest.endswith("@random") else (rest, False)
+    return {"name": Path(directory).name or directory, "file": directory, "random": random}
+
+
 def _open_clip(rest: str, text: str) -> dict[str, object]:
+    if local := _directory(rest):
+        return local
     fields = _library(rest, text)
     if "@" in rest:
         return fields
     name, slash, tag = rest.partition("/")
     if not slash or not tag or not name:
-        raise _malformed(text, "open_clip needs ARCH/TAG, ARCH@FILE or ARCH@random")
+        raise _malformed(text, "open_clip needs ARCH/TAG, ARCH@FILE, ARCH@random or ./DIR")
     return {"name": name, "tag": tag}
 
 
 def _hf(rest: str, text: str) -> dict[str, object]:
-    if rest.startswith(("./", "../", "/")):
-        # A directory name may itself hold an '@', so only the word random is special there.
-        directory, random = (rest[: -len("@random")], True) if rest.endswith("@random") else (rest, False)
-        return {"name": Path(directory).name or directory, "file": directory, "random": random}
+    if local := _directory(rest):
+        return local
     name, at, revision = rest.partition("@")
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", name) or (at and not revision):
         raise _malformed(text, f"hf needs ORG/NAME[@REV], or ./DIR{local_twin(name)}")

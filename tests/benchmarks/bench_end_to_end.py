@@ -1,8 +1,6 @@
 """How close a run comes to the physical limit: pure forward passes over the same images (and texts), in one process.
 
 For every task it prints the time of the whole task (checks, hashing, decoding, passes, storing, scoring, writing),
-
-For every task it prints the time of the whole task (checks, hashing, decoding, passes, storing, scoring, writing),
 the time of the bare passes at the same batch and dtype, and their ratio. Text counts as passes too: the limit of a
 retrieval task is images plus unique captions; the image phase alone is printed beside it. Run it on an idle machine.
 """

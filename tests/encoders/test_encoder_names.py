@@ -35,3 +35,22 @@ def test_files_of_a_named_directory_get_names_of_their_own(tmp_path: Path) -> No
         (tmp_path / f"{name}.safetensors").touch()
     specs = expand_specs([f"run=timm:vit_tiny_patch16_224@{tmp_path}"])
     assert [s.alias for s in specs] == ["run-a", "run-b"]
+
+
+def test_open_clip_local_dir_is_one_model(tmp_path: Path) -> None:
+    home = tmp_path / "my-model"
+    home.mkdir()
+    (home / "open_clip_config.json").touch()
+    (home / "a.safetensors").touch()
+    (spec,) = expand_specs([f"open_clip:{home}?size=32"])
+    assert (spec.name, spec.file, spec.tag) == ("my-model", str(home), None)
+    assert spec.public == "open_clip:./my-model?size=32"
+    assert parse_spec(f"open_clip:{home}@random").random
+
+
+def test_paths_in_options_are_not_published(tmp_path: Path) -> None:
+    tokenizer = tmp_path / "spiece.model"
+    tokenizer.touch()
+    spec = parse_spec(f"hf:org/name?tokenizer={tokenizer}")
+    assert spec.public == "hf:org/name?tokenizer=spiece.model"
+    assert spec.options["tokenizer"] == str(tokenizer)

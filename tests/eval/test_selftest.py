@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -17,6 +18,7 @@ import torch
 
 import mtv.encoders.build
 import mtv.encoders.cleaning
+import mtv.eval.features.api
 import mtv.eval.store
 import mtv.eval.tasks.geometric
 import mtv.eval.tasks.retrieval
@@ -27,6 +29,7 @@ import mtv.probes.semantic
 import mtv.stats
 from mtv.encoders.base import Encoder
 from mtv.eval.features.content import ContentIndex
+from mtv.eval.runner import Runner
 from mtv.eval.selftest.checks import LAYERS, Check, Outcome, agree, differing, run_checks, show
 from mtv.eval.selftest.command import LAYER_CHECKS, run_layers, text_report
 from mtv.eval.selftest.session import TASKS, Session
@@ -51,7 +54,7 @@ def test_selftest_passes_and_covers_every_task(tmp_path: Path) -> None:
     hand = " ".join(c["name"] for c in report["checks"] if c["layer"] == "hand")
     assert all(task in hand for task in EVERY_TASK)
     assert report["versions"]["torch"] == torch.__version__.split("+")[0]
-    assert list(tmp_path.iterdir()) == []  # it cleans up
+    assert list(tmp_path.glob("mtv-selftest-*")) == []  # it cleans up
     assert "[1/" in done.stderr  # progress
 
 
@@ -89,6 +92,23 @@ def _ids_as_digests(real: Callable[..., Any]) -> Callable[..., Any]:
     return lambda self, files, **options: {i: f"{i:0<64}" for i in files}
 
 
+def _swallowing(real: Callable[..., Any]) -> Callable[..., Any]:
+    def finish(*args: Any) -> None:
+        with contextlib.suppress(BaseException):
+            real(*args)
+
+    return finish
+
+
+def _mixed_up(real: Callable[..., Any]) -> Callable[..., Any]:
+    def rows(*args: Any, **options: Any) -> Any:
+        found = real(*args, **options)
+        moved = [*list(found.places.values())[1:], next(iter(found.places.values()))]
+        return replace(found, places=dict(zip(found.places, moved, strict=True)))
+
+    return rows
+
+
 def _ninety_percent(values: Any) -> tuple[float, float]:
     return float(np.percentile(values, 5)), float(np.percentile(values, 95))
 
@@ -109,6 +129,8 @@ class Sabotage:
     """Part of its name."""
     tasks: tuple[str, ...] = ()
     """Tasks whose main run the check reads."""
+    intact_first: bool = True
+    """Whether to see it pass on the intact code here; not where that takes seconds, as the full run sees it too."""
 
 
 SABOTAGE = {
@@ -184,7 +206,6 @@ SABOTAGE = {
         broken=lambda real: lambda module: "0" * 64,
         layer="sensitivity",
         words="weights of one",
-        tasks=("imagenet",),
     ),
     "file contents not looked at": Sabotage(
         owner=ContentIndex,
@@ -199,6 +220,22 @@ SABOTAGE = {
         broken=lambda real: lambda *args, **options: True,
         layer="crash",
         words="sample table is gone",
+    ),
+    "the end of the process is survived": Sabotage(
+        owner=Runner,
+        name="_finish",
+        broken=_swallowing,
+        layer="crash",
+        words="kill",
+        intact_first=False,
+    ),
+    "rows in memory mixed up": Sabotage(
+        owner=mtv.eval.features.api,
+        name="memory_rows",
+        broken=_mixed_up,
+        layer="invariance",
+        words="no cache: flickr30k",
+        tasks=("flickr30k",),
     ),
     "case kept": Sabotage(
         owner=mtv.encoders.cleaning,
@@ -220,8 +257,9 @@ def test_broken_pipeline_fails_its_check(what: str, monkeypatch: pytest.MonkeyPa
             (found,) = run_layers(session, layers=[case.layer], only=lambda c: case.words in c.name)
         return found
 
-    before = outcome()
-    assert before.passed, before
+    if case.intact_first:
+        before = outcome()
+        assert before.passed, before
     monkeypatch.setattr(case.owner, case.name, case.broken(getattr(case.owner, case.name)))
     after = outcome()
     assert not after.passed, after
