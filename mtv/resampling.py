@@ -158,42 +158,27 @@ class _Sums:
 
 @dataclass(frozen=True, kw_only=True)
 class _Values:
-    """Sorted distinct values and, per row, its place among them: for weighted medians."""
+    """Rows sorted by value: for weighted medians."""
 
     scale: float
-    n_units: int
     distinct: np.ndarray
-    place: np.ndarray
+    """float64 K: distinct values, ascending."""
+    last: np.ndarray
+    """int64 K: last row of each distinct value."""
     unit: np.ndarray
+    """int64: unit of each row, in the order of the values."""
     weight: np.ndarray
+    """float64: weight of each row, in the order of the values."""
 
     def values(self, counts_BU: np.ndarray) -> np.ndarray:
         """Midpoint of lower and upper weighted median, which for counts is the ordinary median of the repeated rows."""
-        total = counts_BU @ np.bincount(self.unit, self.weight, minlength=self.n_units)
-        lower = self._search(counts_BU, total / 2, strict=False)
-        upper = self._search(counts_BU, total / 2, strict=True)
+        up_to_BK = np.cumsum(counts_BU[:, self.unit] * self.weight, axis=1)[:, self.last]
+        total_B1 = up_to_BK[:, -1:]
+        top = len(self.distinct) - 1
+        lower = np.minimum((up_to_BK < total_B1 / 2).sum(axis=1), top)
+        upper = np.minimum((up_to_BK <= total_B1 / 2).sum(axis=1), top)
         middle = (self.distinct[lower] + self.distinct[upper]) / 2 * self.scale
-        return np.where(total > 0, middle, np.nan)
-
-    def _search(self, counts_BU: np.ndarray, target: np.ndarray, *, strict: bool) -> np.ndarray:
-        """Smallest k with weight(x <= distinct[k]) >= target (`strict`: >).
-
-        One bracket is narrowed for all resamples: two or three matrix products instead of sorting every resample.
-        """
-        low, high = 0, len(self.distinct) - 1
-        side = np.full(len(counts_BU), high)
-        while low < high:
-            at = np.unique(np.linspace(low, high, 64).astype(np.int64))
-            cell = np.searchsorted(at, self.place)
-            table = np.bincount(self.unit * (len(at) + 1) + cell, self.weight, minlength=self.n_units * (len(at) + 1))
-            up_to_BT = counts_BU @ table.reshape(self.n_units, -1)[:, :-1].cumsum(axis=1)
-            short = up_to_BT <= target[:, None] if strict else up_to_BT < target[:, None]
-            k = np.minimum(short.sum(axis=1), len(at) - 1)
-            side = at[k]
-            if len(at) == high - low + 1:
-                return side
-            low, high = int(at[np.maximum(k - 1, 0)].min()), int(side.max())
-        return side
+        return np.where(total_B1[:, 0] > 0, middle, np.nan)
 
 
 def plan(name: str, recipe: Recipe, table: Table, units: Units) -> Plan | None:
@@ -220,18 +205,20 @@ def plan(name: str, recipe: Recipe, table: Table, units: Units) -> Plan | None:
         weight = _finite(_column(table, recipe.weight, name)[rows], table, rows, recipe.weight, name)
     unit = units.index[rows]
     if recipe.kind == "median":
-        sums: _Sums | _Values = _median(name, recipe, x, weight, unit, units.n)
+        sums: _Sums | _Values = _median(name, recipe, x, weight, unit)
     else:
         sums = _ratio(name, recipe, table, rows, x, weight, unit, units.n)
     plain = recipe.kind == "ratio" and recipe.group is None and recipe.within is None and recipe.weight is None
     return Plan(rows=rows, x=x, unit=unit, sums=sums, plain=plain)
 
 
-def _median(name: str, recipe: Recipe, x: np.ndarray, weight: np.ndarray, unit: np.ndarray, n_units: int) -> _Values:
+def _median(name: str, recipe: Recipe, x: np.ndarray, weight: np.ndarray, unit: np.ndarray) -> _Values:
     if recipe.group or recipe.within:
         raise UsageError(f"metric {name}: a median takes neither group nor within")
-    distinct, place = np.unique(x, return_inverse=True)
-    return _Values(scale=recipe.scale, n_units=n_units, distinct=distinct, place=place, unit=unit, weight=weight)
+    order = np.argsort(x, kind="stable")
+    ordered = x[order]
+    last = np.flatnonzero(np.r_[ordered[1:] != ordered[:-1], True])
+    return _Values(scale=recipe.scale, distinct=ordered[last], last=last, unit=unit[order], weight=weight[order])
 
 
 def _ratio(

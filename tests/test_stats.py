@@ -558,3 +558,20 @@ def test_statistics_import_no_heavy_library() -> None:
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+def test_median_of_widely_spread_values_ends_and_is_right() -> None:
+    """Ranks of a random model: hundreds of distinct values, and medians of resamples all over them."""
+    rng = np.random.default_rng(0)
+    n_images, per_image = 300, 5
+    rank = rng.integers(1, 1000, n_images * per_image)
+    cluster = np.repeat(np.arange(n_images).astype(str), per_image)
+    table = {"sample_id": np.arange(len(rank)).astype(str), "cluster_id": cluster, "rank": rank}
+    recipe = Recipe(kind="median", column="rank", scale=1.0, unit="rank", higher_is_better=False)
+    value = evaluate({"t/medr": recipe}, table, n_resamples=400, seed=3)["t/medr"]
+    assert value.value == np.median(rank)
+    counts = np.concatenate(list(resample_counts(n_images, n_resamples=400, seed=3)))
+    order = {c: i for i, c in enumerate(np.unique(cluster))}
+    unit = np.array([order[c] for c in cluster])
+    medians = [np.median(np.repeat(rank, c[unit].astype(int))) for c in counts]
+    assert value.ci95 == pytest.approx(tuple(np.percentile(medians, [2.5, 97.5])))
