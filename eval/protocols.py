@@ -15,7 +15,7 @@ Statistics = Literal["imagenet", "model"]
 
 # SHA-256 of the lists joined by LF, so that a protocol hash needs no model library; tests compare with the lists.
 LIST_SHA256 = {
-    "classnames:openai": "571ae1c583b4be7da87519494c52bf405a46af05d5815627c7a0dee997068b60",
+    "classnames:imagenet": "571ae1c583b4be7da87519494c52bf405a46af05d5815627c7a0dee997068b60",
     "templates:openai80": "4f976686fb651bb5803d4689dcd849f75efe0ef19a3c801355bc9a6f03c8a5af",
     "templates:siglip81": "617764ae37ca494aff67b36e2f3b3919d44fd3eeb5b4dba56f207ad6723c3d05",
     "templates:openai7": "6ef3883987d224b7949da69fe0b615af152e1560eaac4c5c38555e50c882d415",
@@ -53,8 +53,8 @@ class ImageNetProtocol(Protocol):
     """Split of the data set."""
     templates: str = "openai80"
     """Prompt ensemble: openai80, siglip81, openai7, siglip8, one, or a text file with one template per line."""
-    classnames: str = "openai"
-    """Class names: `openai` (the 1000 names of open_clip), or a text file with one name per line in class order."""
+    classnames: str = "imagenet"
+    """Class names: `imagenet` (the 1000 names that OpenAI curated), or a text file with one name per line."""
     classes: Literal["present", "all"] = "present"
     """Candidate classes: those that the data set holds (all 1000 for the full set), or always all."""
     size: int | None = None

@@ -329,7 +329,7 @@ class Runner:
             "tower_dtype": str(encoder.dtype).removeprefix("torch."),
             "score_dtype": "float32",
             "tf32": False,
-            "batch_size": self.options.extract.batch_size or "auto",
+            "batch_size": stats.batch_size,
             "workers": self.options.extract.n_workers,
             "seed": self.options.seed,
             "n_resamples": self.options.n_resamples,

@@ -72,6 +72,7 @@ class Extraction:
             size = tuple(load_sample(self.request, ids[0], self.digests[ids[0]]).shape)
         batch_size = self.options.batch_size or auto_batch_size(self.encoder.device, size)
         self._limit = batch_size
+        self.clock.note_batch(batch_size)
         batches = iter_batches(
             self.request,
             ids,
@@ -156,6 +157,7 @@ class Extraction:
                 "Use a smaller model or picture size, another device, or less of this one for other programs.",
             ) from e
         self._limit = n // 2
+        self.clock.note_batch(self._limit)
         log.warning("out of memory with %d pictures; going on with %d per forward pass", n, self._limit)
 
     def _start(self, ids: list[str], pixels_B3HW: Tensor) -> _Pending:

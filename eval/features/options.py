@@ -106,6 +106,8 @@ class Stats:
     """Strings and classes served from the store."""
     text_misses: int = 0
     """Strings and classes embedded."""
+    batch_size: int = 0
+    """Pictures per forward pass as it was at last, after halvings; 0 when nothing was computed."""
     seconds: dict[str, float] = field(default_factory=lambda: {"load": 0.0, "extract": 0.0, "text": 0.0})
     """Wall time per phase: `load` (hashing files, waiting for pictures), `extract` (forward passes, checks, writing),
     `text` (strings and classifiers)."""
@@ -114,7 +116,11 @@ class Stats:
         counts = {
             n: getattr(self, n) - getattr(other, n) for n in ("hits", "misses", "stale", "text_hits", "text_misses")
         }
-        return Stats(**counts, seconds={k: v - other.seconds.get(k, 0.0) for k, v in self.seconds.items()})
+        return Stats(
+            **counts,
+            batch_size=self.batch_size,
+            seconds={k: v - other.seconds.get(k, 0.0) for k, v in self.seconds.items()},
+        )
 
     @property
     def images_per_s(self) -> float:
@@ -138,6 +144,10 @@ class Clock:
     def add(self, **counts: int) -> None:
         """Raise counters by name."""
         self.stats = replace(self.stats, **{k: getattr(self.stats, k) + v for k, v in counts.items()})
+
+    def note_batch(self, size: int) -> None:
+        """Remember the batch size in use."""
+        self.stats = replace(self.stats, batch_size=size)
 
     def spend(self, phase: str, seconds: float) -> None:
         """Add wall time to a phase."""

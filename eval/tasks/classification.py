@@ -54,9 +54,7 @@ class ImageNetTask(Task[ImageNetProtocol, ClassificationSet]):
         Raises:
             UsageError: a list of names that fits neither the data set nor ImageNet's 1000 classes.
         """
-        # The protocol names the list after its authors, the probes after the data set.
-        choice = self.protocol.classnames
-        names = list(load_class_names("imagenet" if choice == "openai" else choice))
+        names = list(load_class_names(self.protocol.classnames))
         if len(names) == len(dataset.classes):
             return names, dataset.labels
         if len(names) <= int(dataset.class_indices.max()):

@@ -84,7 +84,7 @@ class RetrievalTask(Task[RetrievalProtocol, CaptionSet]):
         )
         summary = recall_summary(ranks)
         findings: list[str] = []
-        if near_chance(summary["t2i_r1"], 100 / len(data.images)):
+        if len(unique) > 1 and near_chance(summary["t2i_r1"], 100 / len(data.images)):
             found = diagnose_retrieval(
                 images_ID,
                 captions_UD[torch.from_numpy(inverse)],
