@@ -81,7 +81,9 @@ def by_category(found: KeypointPairSet) -> ClassificationSet:
     rows = ((i, found.annotations[i].category) for i in found.images)
     common = {f: getattr(found, f) for f in Dataset.__dataclass_fields__}
     labelled = ClassificationSet(**common, labels=labels, classes=classes, class_indices=np.arange(len(classes)))
-    return replace(labelled, report=replace(found.report, fingerprint=fingerprint_of(rows)))
+    # The reader counts pairs; here pictures count.
+    label = found.report.label and f"{len(labels)} images, not the full set"
+    return replace(labelled, report=replace(found.report, fingerprint=fingerprint_of(rows), label=label))
 
 
 def _table(ids: list[str], labels: np.ndarray, outcome: KnnOutcome) -> dict[str, np.ndarray]:

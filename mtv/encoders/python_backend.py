@@ -116,7 +116,7 @@ def _wrap(spec: ModelSpec, module: nn.Module, options: Mapping[str, Any], source
         native_size=None,
     )
     wrapper = _DenseModule(module, spec, image)
-    text = _text_record(spec, options) if has_text else None
+    text = _text_record(module, options) if has_text else None
     info = make_info(
         spec=spec,
         adapter="python",
@@ -260,12 +260,12 @@ def _attributes(module: nn.Module, spec: ModelSpec) -> dict[str, Any]:
     return found
 
 
-def _text_record(spec: ModelSpec, options: Mapping[str, Any]) -> TextRecord:
+def _text_record(module: nn.Module, options: Mapping[str, Any]) -> TextRecord:
     """Cleaning is ours; ids and length belong to the module and are recorded as unknown (-1, 0)."""
     return TextRecord(
         cleaning=options.get("cleaning", "none"),
         caption_cleaning=options.get("caption_cleaning", options.get("cleaning", "none")),
-        tokenizer=f"inside {spec.name}",
+        tokenizer=f"inside {type(module).__name__}",
         length=0,
         bos=None,
         eos=-1,

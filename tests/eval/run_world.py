@@ -98,14 +98,23 @@ def nan_weights():
 
 
 class Overflows(Tiny):
+    """Infinite for pictures that are darker than `limit`."""
+    limit = -1.0
+
     def forward(self, x):
         y, pooled = super().forward(x)
-        dark = x.mean((1, 2, 3)) < -1.2
-        return y, torch.where(dark[:, None], torch.inf, pooled)
+        dark = x.mean((1, 2, 3)) < self.limit
+        return y, torch.where(dark[:, None] & (x != 0).any(), torch.inf, pooled)
 
 
 def infinite_on_black():
     return Overflows()
+
+
+def infinite_everywhere():
+    model = Overflows()
+    model.limit = 100.0
+    return model
 
 
 def broken():
