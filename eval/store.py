@@ -50,8 +50,10 @@ class ResultStore:
     def check_writable(self) -> None:
         """Write and remove a small file, so that hours of work are not lost to a read-only or full disk."""
         probe = self.root / ".write-test"
-        atomic_write(probe, lambda p: p.write_bytes(b"x" * 4096))
-        probe.unlink()
+        try:
+            atomic_write(probe, lambda p: p.write_bytes(b"x" * 4096))
+        finally:
+            probe.unlink(missing_ok=True)
 
     def directory(self, model: Mapping[str, Any], task: str) -> Path:
         """Folder of a model's results for a task; the model part carries eight digits of its fingerprint."""

@@ -106,8 +106,10 @@ def run(**options: Any) -> int:
 
 def _run(options: dict[str, Any]) -> int:
     jobs, overrides = _jobs(options)
+    from mtv.encoders.options import merge_options
     from mtv.encoders.spec import expand_specs
 
+    merge_options(overrides)  # a wrong key or value would fail for every model, after the data were read
     specs = expand_specs(list(options["models"]))
     if not options["data"].is_dir():
         raise UsageError(f"--data {options['data']}: no such directory", "Name the folder that holds the data sets.")

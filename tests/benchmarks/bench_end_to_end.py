@@ -25,6 +25,7 @@ from mtv.eval.jobs import Job
 from mtv.eval.protocols import protocol_for
 from mtv.eval.runner import Runner, RunOptions
 from mtv.eval.store import ResultStore
+from mtv.eval.task import make_task
 
 TWO_TOWERS, DENSE = "open_clip:ViT-B-16@random", "timm:vit_small_patch16_224@random?mean=0.5,0.5,0.5&std=0.5,0.5,0.5"
 SETTINGS: dict[str, tuple[str, int, dict[str, Any]]] = {
@@ -54,26 +55,33 @@ def main() -> None:
 
 
 def report(encoder: Encoder, task: str, fields: dict[str, Any], data: Path, batch: int) -> None:
-    """One row: limit before and after the run, so that a drifting clock shows; the mean is the limit."""
+    """One row. The limit is timed before and after the run, so that a machine that slows down does not flatter us."""
+    job = Job(protocol=protocol_for(task, "paper", fields), preset="paper")
+    planned = make_task(job.protocol)
+    dataset = planned.open(data)
+    request = planned.requests(encoder, dataset)[0]
+    before = limits(encoder, planned, dataset, request, batch)
     with tempfile.TemporaryDirectory() as scratch:
         options = RunOptions(extract=ExtractOptions(cache_dir=Path(scratch) / "cache", batch_size=batch), quiet=True)
         runner = Runner(data, ResultStore(Path(scratch) / "out"), options)
-        job = Job(protocol=protocol_for(task, "paper", fields), preset="paper")
         whole = timed(lambda: (runner.open([job]), runner.run_model(encoder, [job])))
-        result = runner.results[0]
-        assert result.status != "failed", result.error
-        opened = next(iter(runner._opened.values()))
-        request = opened.task.requests(encoder, opened.dataset)[0]  # type: ignore[union-attr]
-        n = len(request.files)
-        first = request.ids[0]
-        pixels = request.preparation(first, [f.read() for f in request.files[first]])
-        image_limit = image_passes(encoder, request, tuple(pixels.shape), n, batch)
-        text_limit = text_passes(encoder, opened) if encoder.has_text else 0.0
+    result = runner.results[0]
+    assert result.status != "failed", result.error
+    after = limits(encoder, planned, dataset, request, batch)
+    image_limit, text_limit = ((a + b) / 2 for a, b in zip(before, after, strict=True))
     seconds = result.run["seconds"]
-    image = seconds["load"] + seconds["extract"]
-    limit = image_limit + text_limit
+    image, limit = seconds["load"] + seconds["extract"], image_limit + text_limit
     numbers = f"{whole:>12.2f}{image:>12.2f}{limit:>12.2f}{whole / limit:>12.3f}{image / image_limit:>12.3f}"
-    print(f"{task:<10}{n:>12}{numbers}", flush=True)
+    drift = sum(after) / sum(before)
+    print(f"{task:<10}{len(request.files):>12}{numbers}   (limit after / before: {drift:.2f})", flush=True)
+
+
+def limits(encoder: Encoder, task: Any, dataset: Any, request: Any, batch: int) -> tuple[float, float]:
+    """Seconds of the bare image passes and of the bare text passes."""
+    first = request.ids[0]
+    shape = tuple(request.preparation(first, [f.read() for f in request.files[first]]).shape)
+    images = image_passes(encoder, request, shape, len(request.files), batch)
+    return images, text_passes(encoder, task, dataset) if encoder.has_text else 0.0
 
 
 def image_passes(encoder: Encoder, request: Any, shape: tuple[int, ...], n: int, batch: int) -> float:
@@ -90,13 +98,13 @@ def image_passes(encoder: Encoder, request: Any, shape: tuple[int, ...], n: int,
     return timed(passes)
 
 
-def text_passes(encoder: Encoder, opened: Any) -> float:
+def text_passes(encoder: Encoder, task: Any, dataset: Any) -> float:
     """Seconds of the text tower over the unique strings of the task."""
-    if hasattr(opened.task, "texts"):
-        strings, kind = opened.task.texts(encoder, opened.dataset)[0], "caption"
-    else:
-        strings, kind = [f"a photo of {name}." for name in opened.task.candidates(opened.dataset)[0]], "prompt"
-    return timed(lambda: encoder.encode_text(strings, kind=kind))  # type: ignore[arg-type]
+    if hasattr(task, "texts"):
+        captions = task.texts(encoder, dataset)[0]
+        return timed(lambda: encoder.encode_text(captions, kind="caption"))
+    prompts = [f"a photo of {name}." for name in task.candidates(dataset)[0]]
+    return timed(lambda: encoder.encode_text(prompts, kind="prompt"))
 
 
 def timed(work: Callable[[], object]) -> float:
