@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from mtv.eval.features.request import FeatureRequest
 
 
+WORTH_TIMING = 500
+"""Missing pictures from which a few timed passes cost next to nothing."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class TaskPlan:
     """One line of the plan."""
@@ -82,7 +86,7 @@ def seconds_per_image(encoder: Encoder, request: FeatureRequest, *, batch: int =
 def plan_features(
     encoder: Encoder, provider: FeatureProvider, requests: list[FeatureRequest], *, estimate: bool
 ) -> dict[str, Any]:
-    """Counts and, where passes are missing and `estimate` is set, the time they may take."""
+    """Counts and, where passes are missing, the time they may take: always for long runs, else with `estimate` set."""
     images = cached = 0
     store = seconds = 0.0
     for request in requests:
@@ -91,11 +95,11 @@ def plan_features(
         cached += plan.cached
         store += plan.bytes_to_store / 1e6
         missing = plan.total - plan.cached
-        if missing and estimate:
+        if missing and (estimate or missing >= WORTH_TIMING):
             seconds += missing * seconds_per_image(encoder, request)
     return {
         "images": images,
         "cached": cached,
         "store_mb": store,
-        "seconds": seconds if images > cached and estimate else None,
+        "seconds": seconds or None,
     }

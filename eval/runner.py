@@ -8,9 +8,7 @@ the first one writes and reports.
 from __future__ import annotations
 
 import contextlib
-import datetime
 import logging
-import re
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -20,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from mtv.errors import DataError, MtvError, UsageError
 from mtv.eval.console import Reporter, duration
-from mtv.eval.datasets.base import Dataset, as_dict
-from mtv.eval.environment import hardware, peak_memory_mb, versions
+from mtv.eval.datasets.base import Dataset
+from mtv.eval.environment import hardware, peak_memory_mb
 from mtv.eval.features.api import (
     ContentIndex,
     DistContext,
@@ -34,9 +32,10 @@ from mtv.eval.features.api import (
 from mtv.eval.features.request import FeatureRequest
 from mtv.eval.jobs import Job
 from mtv.eval.plan import TaskPlan, plan_features
+from mtv.eval.records import Failure, Opened, data_part, failed, frame, metric_values, summary, unloaded
 from mtv.eval.store import ResultStore
 from mtv.eval.task import Scored, Task, TaskRun, make_task
-from mtv.results import MetricValue, TaskResult
+from mtv.results import TaskResult
 
 if TYPE_CHECKING:
     from mtv.encoders.base import Encoder
@@ -68,34 +67,6 @@ class RunOptions:
     """Seed of the bootstrap."""
     shard: tuple[int, int] | None = None
     """(i, n): only extract features of the i-th of n shards, into the cache; nothing is scored."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Opened:
-    """A job whose data passed the check."""
-
-    job: Job
-    """What to run."""
-    task: Task[Any, Any]
-    """The task."""
-    dataset: Dataset
-    """Its data."""
-    content: str
-    """SHA-256 over the bytes of all files that change the number."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Failure:
-    """Something that did not work, for the summary and the exit code."""
-
-    what: str
-    """`model task` or `task`."""
-    message: str
-    """One sentence."""
-    exit_code: int
-    """1; 2 for a model or option that does not exist; 3 when the data check failed."""
-    error: Exception
-    """What was raised."""
 
 
 class Runner:
@@ -182,12 +153,12 @@ class Runner:
         self.failures.append(Failure(what=spec, message=str(error), exit_code=code, error=error))
         log.error("%s: %s", spec, error, exc_info=None if isinstance(error, MtvError) else error)
         for job in jobs if code == 1 else ():
-            self._record_failure(_unloaded(spec, alias), job, error, stage="load")
+            self._record_failure(unloaded(spec, alias), job, error, stage="load")
 
     def loaded(self, spec: str, alias: str | None) -> None:
         """Forget that loading this model failed once: `status` would still say so."""
         if self.store is not None and self.first and not self.options.dry_run:
-            self.store.forget_failures(_unloaded(spec, alias))
+            self.store.forget_failures(unloaded(spec, alias))
 
     def _run_task(self, encoder: Encoder, opened: Opened, load_seconds: float) -> None:
         task, job = opened.task, opened.job
@@ -279,9 +250,9 @@ class Runner:
             "intervals": interval_seconds,
         }
         record = TaskResult(
-            **self._frame(encoder.info.to_dict(), opened.job),
+            **frame(encoder.info.to_dict(), opened.job),
             status="partial" if opened.job.protocol.limit is not None else "complete",
-            data=self._data_part(opened),
+            data=data_part(opened),
             metrics=metrics,
             ties={f"{opened.task.name}/{k}": v for k, v in scored.ties.items()},
             details=scored.details,
@@ -295,30 +266,6 @@ class Runner:
             path, record = self.store.write(record, scored.table, pictures, keep_previous=self.options.force)
             log.info("%s in %s -> %s", summary(record), duration(total), path.relative_to(self.store.root))
         self.results.append(record)
-
-    def _frame(self, model: Mapping[str, Any], job: Job) -> dict[str, Any]:
-        now = datetime.datetime.now(datetime.timezone.utc)
-        return {
-            "created": now.isoformat(timespec="seconds"),
-            "task": job.protocol.task,
-            "protocol": job.protocol.describe(job.preset),
-            "model": dict(model),
-            "env": versions(),
-        }
-
-    def _data_part(self, opened: Opened) -> dict[str, Any]:
-        report = as_dict(opened.dataset.report)
-        return {
-            "name": opened.dataset.name,
-            "split": opened.dataset.split,
-            "fingerprint": opened.dataset.fingerprint,
-            "content_sha256": opened.content,
-            "counts": opened.task.counts(opened.dataset),
-            "checked": report["checked"],
-            "verdict": report["verdict"],
-            "label": report["label"],
-            "layout": report["layout"],
-        }
 
     def _run_part(self, encoder: Encoder, provider: FeatureProvider) -> dict[str, Any]:
         stats, device = provider.stats, str(encoder.device)
@@ -352,12 +299,7 @@ class Runner:
     def _record_failure(
         self, model: Mapping[str, Any], job: Job, error: Exception, *, stage: str, opened: Opened | None = None
     ) -> None:
-        record = TaskResult(
-            **self._frame(model, job),
-            status="failed",
-            data=self._data_part(opened) if opened else {"name": job.protocol.task, "fingerprint": "", "label": ""},
-            error={"type": type(error).__name__, "message": without_directories(str(error)), "stage": stage},
-        )
+        record = failed(model, job, error, stage=stage, opened=opened)
         self.results.append(record)
         if self.store is None or not self.first or self.options.dry_run:
             return
@@ -368,37 +310,6 @@ class Runner:
             self.store.write(record)
         except MtvError as e:
             log.error("the failure could not be recorded: %s", e)
-
-
-def _unloaded(spec: str, alias: str | None) -> dict[str, Any]:
-    return {"spec": spec, "alias": alias, "fingerprint": "unloaded"}
-
-
-def without_directories(message: str) -> str:
-    """A message for a record that others may see: absolute paths are cut to their last component."""
-    return re.sub(r"(?<![\w./:])/(?:[^\s/:'\"]+/)+", ".../", message)
-
-
-def metric_values(task: str, scored: Scored, *, n_resamples: int, seed: int) -> dict[str, MetricValue]:
-    """The metrics of a task under their full names, with intervals from its per-sample table."""
-    from mtv.stats import evaluate
-
-    recipes = {
-        f"{task}/{name}": replace(recipe, of=tuple(f"{task}/{o}" for o in recipe.of))
-        for name, recipe in scored.recipes.items()
-    }
-    return evaluate(recipes, scored.table, n_resamples=n_resamples, seed=seed)
-
-
-def summary(record: TaskResult) -> str:
-    """`imagenet/top1 68.30 [67.9, 68.7] percent`, one line for the log."""
-    if record.headline is None:
-        return f"{record.task}: {record.status}"
-    name, metric = record.headline
-    if metric.value is None:
-        return f"{name} undefined"
-    interval = f" [{metric.ci95[0]:.2f}, {metric.ci95[1]:.2f}]" if metric.ci95 else ""
-    return f"{name} {metric.value:.2f}{interval} {metric.unit}"
 
 
 def parse_shard(text: str) -> tuple[int, int]:

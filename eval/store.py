@@ -53,7 +53,8 @@ class ResultStore:
         try:
             atomic_write(probe, lambda p: p.write_bytes(b"x" * 4096))
         finally:
-            probe.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                probe.unlink()
 
     def directory(self, model: Mapping[str, Any], task: str) -> Path:
         """Folder of a model's results for a task; the model part carries eight digits of its fingerprint."""

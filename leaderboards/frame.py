@@ -36,6 +36,7 @@ TASK_ORDER = (
 RETRIEVAL = ("coco", "flickr30k", "flickr8k")
 TITLES = {
     "imagenet/top1": "ImageNet zero-shot top-1",
+    "knn/top1": "kNN leave-one-out",
     "coco/t2i_r1": "COCO text→image R@1",
     "coco/i2t_r1": "COCO image→text R@1",
     "flickr30k/t2i_r1": "Flickr30k text→image R@1",
@@ -44,6 +45,7 @@ TITLES = {
     "flickr8k/i2t_r1": "Flickr8k image→text R@1",
     "navi/avg_recall": "NAVI recall, mean of 1/2/5 cm",
     "spair/avg_recall": "SPair recall@0.1, mean of vp 0/1/2",
+    "sevenscenes/avg_recall": "7-Scenes recall, mean of 2/5/10 cm",
     "ade20k/miou": "ADE20k mIoU",
     "nyuv2/rmse": "NYUv2 RMSE",
     "rel_nyu/absrel_depth": "NYUv2 AbsRel",

@@ -180,7 +180,7 @@ def _general_notes(slots: Sequence[Slot], rows: Sequence[Row]) -> list[str]:
         if slot.metric is None:
             continue
         words = str(slot.metric.recipe.get("describe") or "").rstrip(".")
-        chance = f"; chance {slot.metric.chance:g}" if slot.metric.chance is not None else ""
+        chance = f"; chance {slot.metric.chance:.3g}" if slot.metric.chance is not None else ""
         where = "several protocols or data sets, see the marks" if slot.mixed else identity(slot.groups[0][0])
         out.append(f"{slot.key}: {words + '; ' if words else ''}{where}{chance}.")
     if any(r.kind == "published" for r in rows):

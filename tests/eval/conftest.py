@@ -1,17 +1,27 @@
-"""Fixtures of the runner's tests; `run_world` is importable from them."""
+"""Fixtures of the runner's tests; `run_world`, `run_helpers` and `run_oracles` are importable from them.
+
+torch is imported when a fixture needs it: the tests of the readers below do without.
+"""
 
 from __future__ import annotations
 
-import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from run_world import Answer, write_clip, write_tiny, write_world
+from run_world import write_clip, write_tiny, write_world
+
+from mtv.encoders import load
+
+if TYPE_CHECKING:
+    from run_helpers import Answer
+
+    from mtv.encoders.base import Encoder
 
 
 @pytest.fixture(scope="session")
@@ -32,25 +42,36 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> str:
     return f"open_clip:{write_clip(tmp_path_factory.mktemp('clip') / 'two-tower')}"
 
 
-@pytest.fixture
-def cli(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable]:
-    """`mtv-eval ARGS` in this process: exit code, stdout, stderr. The log goes back to what it was afterwards."""
-    from mtv.eval.cli import invoke
+@pytest.fixture(scope="session")
+def two_tower(clip: str) -> Encoder:
+    """The two-tower model, loaded."""
+    return load(clip)
 
-    root, mtv = logging.getLogger(), logging.getLogger("mtv")
-    before = root.handlers[:], root.level, mtv.level
+
+@pytest.fixture(scope="session")
+def tiny_encoder(tiny: str) -> Encoder:
+    """The dense model with text, loaded."""
+    return load(f"{tiny}:build")
+
+
+@pytest.fixture(scope="session")
+def vit_tiny() -> Encoder:
+    """A ViT-Tiny with random weights at 64 pixels."""
+    return load("timm:vit_tiny_patch16_224@random?size=64")
+
+
+@pytest.fixture
+def cli(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Answer]:
+    """`mtv-eval ARGS` in this process: exit code, stdout, stderr."""
+    from run_helpers import Answer, mtv_eval
+
     monkeypatch.setenv("MTV_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(sys, "argv", ["mtv-eval"])
 
     def run(*argv: object) -> Answer:
         capfd.readouterr()
-        words = [str(a) for a in argv]
-        monkeypatch.setattr(sys, "argv", ["mtv-eval", *words])
-        code = invoke(words)
+        monkeypatch.setattr(sys, "argv", ["mtv-eval", *map(str, argv)])
+        code = mtv_eval(*argv)
         out, err = capfd.readouterr()
         return Answer(code=code, out=out, err=err)
 
-    yield run
-    root.handlers[:] = before[0]
-    root.setLevel(before[1])
-    mtv.setLevel(before[2])
+    return run

@@ -13,7 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from run_world import Answer, stored, write_imagenet
+from run_helpers import Answer, mtv_eval, stored
+from run_world import write_imagenet
 
 Cli = Callable[..., Answer]
 QUICK = ("--workers", 0, "--no-artefacts", "--set", "knn.k=3")
@@ -22,13 +23,11 @@ QUICK = ("--workers", 0, "--no-artefacts", "--set", "knn.k=3")
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory, tiny: str, world: Path) -> Path:
     """Two models on three tasks, and one failed task."""
-    from mtv.eval.cli import invoke
-
     out = tmp_path_factory.mktemp("results")
     sets = ["--set", "spair.size=64", "--workers", "0", "--no-artefacts", "--no-cache", "--quiet"]
     models = ["-m", f"a={tiny}:build", "-m", f"b={tiny}:other"]
     tasks = ["-t", "knn", "-t", "coco", "-t", "spair"]
-    assert invoke(["run", *models, *tasks, "--data", str(world), "--out", str(out), *sets]) == 0
+    assert mtv_eval("run", *models, *tasks, "--data", world, "--out", out, *sets) == 0
     return out
 
 
@@ -56,7 +55,9 @@ def test_json_parses_and_stdout_holds_nothing_else(cli: Cli, tiny: str, world: P
     assert not (tmp_path / "o").exists()
     assert not list(tmp_path.rglob("*.safetensors"))
     words = cli("run", *args, "--dry-run")
-    assert re.search(r"knn/paper#[0-9a-f]{8}  imagenet val \[subset .*\]: run, 16 images, 0 cached, .* about", words.out)
+    assert re.search(
+        r"knn/paper#[0-9a-f]{8}  imagenet val \[subset .*\]: run, 16 images, 0 cached, .* about", words.out
+    )
     done = cli("run", *args, "--json")
     (record,) = json.loads(done.out)
     assert record["metrics"]["knn/top1"]["headline"] is True
@@ -115,9 +116,12 @@ def test_usage_errors_are_two_and_name_the_nearest_spelling(cli: Cli, tiny: str,
         (("run", *model, "-t", "imagnet", *common), "did you mean imagenet"),
         (("run", "-m", "clip-b61", "-t", "knn", *common), "did you mean clip-b16"),
         (("run", "-m", "tim:vit", "-t", "knn", *common), "unknown model scheme 'tim'; did you mean timm"),
-        (("run", "-m", "timm:vit_tinny_patch16_224@random", "-t", "knn", *common), "did you mean vit_tiny_patch16_224"),
+        (("run", "-m", "timm:vit_tinny_patch16_224@random", "-t", "knn", *common), "vit_tiny_patch16_224"),
         (("run", *model, "-t", "knn", "--protocol", "papr", *common), "did you mean paper"),
-        (("run", *model, "-t", "knn", "--set", "knn.kk=3", *common), "unknown field knn.kk; fields of knn: data, feature"),
+        (
+            ("run", *model, "-t", "knn", "--set", "knn.kk=3", *common),
+            "unknown field knn.kk; fields of knn: data, feature",
+        ),
         (("run", *model, "-t", "knn", "--set", "knn.k=three", *common), "knn.k: 'three' is not a valid int"),
         (("run", *model, "-t", "knn", "--set", "knn.data=coco", *common), "choice of imagenet, spair"),
         (("run", *model, "-t", "knn", "--set", "spair.size=3", *common), "'spair' is not a task of this run"),
@@ -143,7 +147,7 @@ def test_usage_errors_are_two_and_name_the_nearest_spelling(cli: Cli, tiny: str,
         assert answer.code == 2, (argv, answer)
         assert message in re.sub(r"\s+", " ", answer.err), (argv, answer.err)
         assert not answer.out
-    assert not list(tmp_path.rglob("*.json"))
+    assert not list(out.rglob("*.json"))
 
 
 def test_a_model_that_cannot_be_loaded_fails_alone_and_is_forgotten_once_it_loads(
@@ -300,22 +304,21 @@ def test_reading_commands_import_no_torch(results: Path) -> None:
 def test_ctrl_c_is_130_and_keeps_what_was_computed(
     cli: Cli, tiny: str, world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """SIGINT in the middle of a pass: the rows so far land, the message says how to go on, and a rerun does the rest."""
+    """SIGINT in a pass: the rows so far land, the message says how to go on, and a rerun does the rest."""
     log, cache, out = tmp_path / "log", tmp_path / "cache", tmp_path / "o"
     args = [
         "run", "-m", f"{tiny}:build", "-t", "knn", "--data", str(world), "--out", str(out), "--cache", str(cache),
-        "--workers", "0", "--batch-size", "2", "--no-artefacts",
+        "--workers", "1", "--batch-size", "2", "--no-artefacts",
     ]  # fmt: skip
     env = {**os.environ, "TINY_LOG": str(log), "TINY_DELAY": "0.2", "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "mtv.eval", *args], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    words, pipe = [sys.executable, "-m", "mtv.eval", *args], subprocess.PIPE
+    process = subprocess.Popen(words, env=env, stdout=pipe, stderr=pipe, text=True, start_new_session=True)
     deadline = time.monotonic() + 100
     while not (log.exists() and len(log.read_text().split()) >= 2):
         assert time.monotonic() < deadline
         assert process.poll() is None, process.communicate()[1]
         time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does it: the loader process gets it, too
     printed, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert printed == ""

@@ -6,20 +6,21 @@ import json
 import logging
 import re
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from run_world import make_job, make_runner, same_outcome, stored, write_imagenet
+from run_helpers import make_job, make_runner, same_outcome, stored
+from run_world import write_imagenet
 
 import mtv.eval.task
 from mtv.encoders import load
 from mtv.encoders.base import Encoder
 from mtv.errors import CheckpointError, UsageError
 from mtv.eval.jobs import Job
-from mtv.eval.runner import Runner, parse_shard, summary, without_directories
+from mtv.eval.records import summary, without_directories
+from mtv.eval.runner import Runner, parse_shard
 from mtv.eval.tasks.knn import KnnTask
 from mtv.results import SCHEMA_VERSION, TaskResult, read_record, samples_path
 
@@ -45,7 +46,7 @@ def own_world(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def broken_knn(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def broken_knn(monkeypatch: pytest.MonkeyPatch) -> None:
     """The task `knn` with a bug."""
 
     class Broken(KnnTask):
@@ -57,7 +58,6 @@ def broken_knn(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
     monkeypatch.setattr(home, "BrokenKnn", Broken, raising=False)
     monkeypatch.setitem(mtv.eval.task.TASKS, "knn", "mtv.eval.tasks.knn:BrokenKnn")
-    yield
 
 
 def go(runner: Runner, encoder: Encoder, *jobs: Job) -> Runner:
