@@ -35,9 +35,9 @@ TASKS: dict[str, str] = {
     "coco": "mtv.eval.tasks.retrieval:RetrievalTask",
     "flickr30k": "mtv.eval.tasks.retrieval:RetrievalTask",
     "flickr8k": "mtv.eval.tasks.retrieval:RetrievalTask",
-    "navi": "mtv.eval.tasks.geometric:NaviTask",
+    "navi": "mtv.eval.tasks.navi:NaviTask",
     "spair": "mtv.eval.tasks.semantic:SpairTask",
-    "sevenscenes": "mtv.eval.tasks.geometric:SevenScenesTask",
+    "sevenscenes": "mtv.eval.tasks.sevenscenes:SevenScenesTask",
 }
 """Task name to `module:class`, imported only when used."""
 

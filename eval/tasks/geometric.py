@@ -1,4 +1,4 @@
-"""Tasks `navi` and `sevenscenes`: geometric correspondence between views with depth and pose.
+"""Geometric correspondence between views with depth and pose: what `navi` and `sevenscenes` have in common.
 
 Both match token maps by the ratio rule and measure where matched points land in 3-D and in the picture. They differ in
 the pairs, the crop and the lookup; that is all the subclasses say.
@@ -20,27 +20,22 @@ from torch import Tensor
 from mtv.encoders.base import Encoder
 from mtv.eval.artefacts import match_lines
 from mtv.eval.datasets.base import FileRef, PosedSet
-from mtv.eval.datasets.registry import open_dataset
 from mtv.eval.features.request import FeatureRequest
-from mtv.eval.preparations import FramePreparation, NaviCamera, NaviPreparation
+from mtv.eval.preparations import FramePreparation, NaviPreparation
 from mtv.eval.protocols import DenseProtocol, NaviProtocol, SevenScenesProtocol
 from mtv.eval.task import Scored, Task, TaskRun, stable_subset
 from mtv.eval.tasks.common import dense_request, extremes, pixels_of, tap_details
 from mtv.hashing import sha256_lines
 from mtv.probes.correspondence import (
-    NAVI,
-    SEVENSCENES,
     PairScore,
     RecallSpec,
     angle_bins,
     bin_counts,
     bin_keys,
-    draw_navi_pairs,
-    draw_stratified_pairs,
     score_pair,
 )
-from mtv.probes.geometry import relative_pose, rotation_angle
-from mtv.probes.matching import Matches, lookup_map, match_grids, upsample_map
+from mtv.probes.geometry import relative_pose
+from mtv.probes.matching import Matches, match_grids
 from mtv.probes.navi_prepare import PreparedItem
 from mtv.recipes import Recipe
 
@@ -144,7 +139,7 @@ class GeometricTask(Task[P, PosedSet], abc.ABC):
                 require_k=self.pooled_over_matches,
                 name=f"{a} {b}",
             )
-            pose = relative_pose(_pose(data, a), _pose(data, b))
+            pose = relative_pose(pose_of(data, a), pose_of(data, b))
             scores.append(score_pair(found, item0.xyz, item1.xyz, pose, item1.focal, self.spec))
             matches[i] = found
             run.tick("match", i + 1, len(data.pairs), a)
@@ -253,104 +248,10 @@ def _fractions(cells_K: Tensor, item: PreparedItem) -> np.ndarray:
     return np.stack([(cells % width + 0.5) / width, (cells // width + 0.5) / height], axis=1)
 
 
-def _pose(data: PosedSet, image: str) -> Tensor:
+def pose_of(data: PosedSet, image: str) -> Tensor:
     return torch.from_numpy(np.asarray(data.posed[image].world_to_camera, dtype=np.float64))
 
 
 def pair_hash(pairs: tuple[tuple[str, str], ...]) -> str:
     """SHA-256 of the pair list, one `id0 id1` per line."""
     return sha256_lines(f"{a} {b.rsplit('/', 1)[-1]}" for a, b in pairs)
-
-
-class NaviTask(GeometricTask[NaviProtocol]):
-    """NAVI wild set, object crops, pairs within an object."""
-
-    spec = NAVI
-
-    @property
-    def pooled_over_matches(self) -> bool:
-        """`probe3d` pools matches."""
-        return self.protocol.mode == "probe3d"
-
-    def open_all(self, data: Path) -> PosedSet:
-        """NAVI v1.0 or v1.5."""
-        return cast(PosedSet, open_dataset("navi", data, cache=self.protocol.rgb_cache))
-
-    def draw(self, dataset: PosedSet) -> list[tuple[str, str]]:
-        """One partner per image, drawn by seed among the views within 120 degrees; every stride-th is kept."""
-        objects: dict[str, list[str]] = {}
-        for image, item in dataset.posed.items():
-            objects.setdefault(item.group, []).append(image)
-        names = list(objects.values())
-        rotations = [
-            torch.stack([_pose(dataset, image)[:3, :3].float() for image in members]) for members in objects.values()
-        ]
-        drawn = draw_navi_pairs(
-            rotations,
-            seed=self.protocol.seed,
-            stride=self.protocol.stride,
-            self_pairs=self.protocol.mode == "probe3d",
-            names=names,
-        )
-        return [(names[d.object][d.index0], names[d.object][d.index1]) for d in drawn]
-
-    def request_files(self, dataset: PosedSet) -> dict[str, tuple[FileRef, ...]]:
-        """Photo and depth: the crop follows the depth."""
-        return {k: (v, dataset.posed[k].depth) for k, v in dataset.images.items()}
-
-    def preparation(self, dataset: PosedSet) -> NaviPreparation:
-        """Object crop at 512."""
-        cameras = {
-            k: NaviCamera(focal=v.intrinsics[0], size=v.size, downsampled=v.downsampled)
-            for k, v in dataset.posed.items()
-        }
-        return NaviPreparation(mode=self.protocol.mode, cameras=cameras)
-
-    def geometry(self, dataset: PosedSet, image: str) -> PreparedItem:
-        """Points of the 128 x 128 grid."""
-        return self.preparation(dataset).item(image, None, dataset.posed[image].depth.read())
-
-    def grid_features(self, tokens_HWD: Tensor, encoder: Encoder, item: PreparedItem) -> Tensor:
-        """Bicubic map (`probe3d`) or bicubic lookup at the true place of each cell (`centered`)."""
-        if self.protocol.mode == "probe3d":
-            return upsample_map(tokens_HWD, (item.valid.shape[0], item.valid.shape[1]))
-        return lookup_map(tokens_HWD, image_size=(512, 512), patch=encoder.patch_size)
-
-
-class SevenScenesTask(GeometricTask[SevenScenesProtocol]):
-    """Posed RGB-D frames, whole pictures, pairs stratified by angle."""
-
-    spec = SEVENSCENES
-
-    def open_all(self, data: Path) -> PosedSet:
-        """7-Scenes or frames in its layout."""
-        return cast(PosedSet, open_dataset("sevenscenes", data))
-
-    def draw(self, dataset: PosedSet) -> list[tuple[str, str]]:
-        """All candidate pairs, or `n_pairs` of them spread over the angle bins."""
-        pairs = list(dataset.pairs)
-        if self.protocol.pairs == "all":
-            return pairs
-        angles = [float(rotation_angle(relative_pose(_pose(dataset, a), _pose(dataset, b))[:3, :3])) for a, b in pairs]
-        return draw_stratified_pairs(pairs, angles, self.protocol.n_pairs, seed=self.protocol.seed)
-
-    def strata(self, data: PosedSet, bins: np.ndarray) -> np.ndarray:
-        """The angle bin, as the draw was stratified by it."""
-        return np.array([f"bin{b}" for b in bins], dtype=str)
-
-    def request_files(self, dataset: PosedSet) -> dict[str, tuple[FileRef, ...]]:
-        """The picture alone."""
-        return {k: (v,) for k, v in dataset.images.items()}
-
-    def preparation(self, dataset: PosedSet) -> FramePreparation:
-        """Whole frames."""
-        return FramePreparation(intrinsics={k: v.intrinsics for k, v in dataset.posed.items()})
-
-    def geometry(self, dataset: PosedSet, image: str) -> PreparedItem:
-        """Points at every fourth pixel."""
-        return self.preparation(dataset).item(image, dataset.posed[image].depth.read())
-
-    def grid_features(self, tokens_HWD: Tensor, encoder: Encoder, item: PreparedItem) -> Tensor:
-        """Bicubic lookup at the true place of each cell."""
-        height, width = item.valid.shape
-        return lookup_map(tokens_HWD, image_size=(4 * height, 4 * width), patch=encoder.patch_size)
