@@ -312,7 +312,14 @@ def test_ctrl_c_is_130_and_keeps_what_was_computed(
     ]  # fmt: skip
     env = {**os.environ, "TINY_LOG": str(log), "TINY_DELAY": "0.2", "OMP_NUM_THREADS": "1"}
     words, pipe = [sys.executable, "-m", "mtv.eval", *args], subprocess.PIPE
-    process = subprocess.Popen(words, env=env, stdout=pipe, stderr=pipe, text=True, start_new_session=True)
+
+    def listen() -> None:
+        # A suite that runs in the background of a shell inherits SIGINT as ignored.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    process = subprocess.Popen(
+        words, env=env, stdout=pipe, stderr=pipe, text=True, start_new_session=True, preexec_fn=listen
+    )
     deadline = time.monotonic() + 100
     while not (log.exists() and len(log.read_text().split()) >= 2):
         assert time.monotonic() < deadline

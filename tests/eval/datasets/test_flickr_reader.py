@@ -70,7 +70,10 @@ def test_r7_quoted_rows_lose_their_quotes_and_keep_their_commas(tmp_path: Path) 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     texts=st.lists(
-        st.text(st.characters(exclude_characters="\r\n", exclude_categories=["Cs"]), min_size=1), min_size=1, max_size=6
+        # Python 3.10 cannot write NUL as CSV.
+        st.text(st.characters(exclude_characters="\r\n\0", exclude_categories=["Cs"]), min_size=1),
+        min_size=1,
+        max_size=6,
     )
 )
 def test_r7_whatever_a_csv_writer_quotes_is_read_back(tmp_path: Path, texts: list[str]) -> None:
