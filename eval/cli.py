@@ -6,17 +6,56 @@ run, so that `--help`, `ls`, `status`, `table` and `compare` answer at once.
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Sequence
 
 import click
 
 from mtv import __version__
-from mtv.errors import MtvError
-from mtv.eval.commands import cache, data, inspect, ls, results, run, selftest
+from mtv.errors import MtvError, unknown
+
+COMMANDS = {
+    "run": "run:run",
+    "ls": "ls:ls",
+    "inspect": "inspect:inspect",
+    "data": "data:data",
+    "selftest": "selftest:selftest",
+    "status": "results:status",
+    "table": "results:table",
+    "compare": "results:compare",
+    "power": "results:power",
+    "cache": "cache:cache",
+}
+"""Command to `module:attribute` below `mtv.eval.commands`; a module is imported when its command is asked for."""
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+class LazyGroup(click.Group):
+    """A group that imports only the command it runs."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names in the order of a researcher's day."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of that name, or None."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[cmd_name].partition(":")
+        command = getattr(importlib.import_module(f"mtv.eval.commands.{module}"), attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command named by the first word; an unknown one is answered with the nearest spellings."""
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            raise unknown("command", args[0], COMMANDS)
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="mtv-eval")
 def cli() -> None:
     """Measure any vision encoder: zero-shot, retrieval, kNN and correspondence, with intervals, from one command.
@@ -29,21 +68,6 @@ def cli() -> None:
 
     Exit codes: 0 done, 1 a task failed, 2 wrong usage, 3 data check failed, 130 interrupted.
     """
-
-
-for _command in (
-    run.run,
-    ls.ls,
-    inspect.inspect,
-    data.data,
-    selftest.selftest,
-    results.status,
-    results.table,
-    results.compare,
-    results.power,
-    cache.cache,
-):
-    cli.add_command(_command)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

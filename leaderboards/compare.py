@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from mtv.errors import CacheError, UsageError, unknown
 from mtv.leaderboards.frame import Stored, differences, headline_keys, metrics_of, model_labels, task_order, title_of
-from mtv.leaderboards.grid import Cell, Column, Row, Table, decimals
+from mtv.leaderboards.grid import INTERVAL_NOTE, Cell, Column, Row, Table, decimals
 from mtv.leaderboards.layout import identity
-from mtv.leaderboards.table import INTERVAL_NOTE
 from mtv.recipes import Recipe
 from mtv.results import MetricValue, read_samples
 

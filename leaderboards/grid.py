@@ -8,6 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+INTERVAL_NOTE = (
+    "Intervals are 95 % and cover the choice of test samples only: not training seeds, not the fitting of a head."
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:

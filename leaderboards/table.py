@@ -12,12 +12,9 @@ from typing import Any, Literal
 from mtv.errors import UsageError
 from mtv.leaderboards.beside import of_model, published_row, sources_for
 from mtv.leaderboards.frame import Stored, differences, full_key, metrics_of, model_labels, model_order, row, title_of
-from mtv.leaderboards.grid import Cell, Column, Row, Table, decimals
+from mtv.leaderboards.grid import INTERVAL_NOTE, Cell, Column, Row, Table, decimals
 from mtv.leaderboards.layout import Notes, Slot, identity, make_slots
 
-INTERVAL_NOTE = (
-    "Intervals are 95 % and cover the choice of test samples only: not training seeds, not the fitting of a head."
-)
 PUBLISHED_NOTE = (
     "Published values are quoted, not measured here; protocol fields that their sources do not state were not compared."
 )

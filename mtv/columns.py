@@ -1,7 +1,7 @@
 """Parquet columns as numpy arrays without pandas.
 
-`pyarrow.parquet.read_table` and `to_numpy` import pandas where it is installed, which costs more time than all of
-`mtv-eval compare`; the reader class, DLPack and plain lists do not.
+`pyarrow.parquet.read_table` and `to_numpy` import pandas where it is installed, and `cast` imports `pyarrow.compute`:
+each costs more time than all of `mtv-eval compare`. The reader class, DLPack, buffers and plain lists do not.
 """
 
 from __future__ import annotations
@@ -28,16 +28,18 @@ def read_columns(path: Path) -> dict[str, np.ndarray]:
 
 def _to_numpy(column: Any) -> np.ndarray:
     import pyarrow as pa
-    from pyarrow import compute
 
     kind = column.type
     if pa.types.is_boolean(kind) and not column.null_count:
-        return _to_numpy(column.cast(pa.uint8())).astype(bool)
+        bits = np.frombuffer(column.buffers()[1] or b"", dtype=np.uint8)
+        return np.unpackbits(bits, bitorder="little")[column.offset : column.offset + len(column)].astype(bool)
     if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
         out = np.empty(len(column), dtype=object)
         out[:] = column.to_pylist()
         return out
     if column.null_count:
+        from pyarrow import compute
+
         column = compute.fill_null(column.cast(pa.float64()), float("nan"))
     # DLPack arrays are read-only views of memory that pyarrow owns; a copy costs little and can be written to.
     return np.from_dlpack(column).copy() if len(column) else np.empty(0, dtype=kind.to_pandas_dtype())

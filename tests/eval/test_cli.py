@@ -140,7 +140,7 @@ def test_usage_errors_are_two_and_name_the_nearest_spelling(cli: Cli, tiny: str,
         (("run", *model, "-t", "knn", "--bat", 3, *common), "No such option"),
         (("run", *model, "-t", "knn"), "Missing option '--data'"),
         (("data", "check", "imagnet", "--data", world), "did you mean imagenet"),
-        (("rum",), "No such command 'rum'"),
+        (("rum",), "unknown command 'rum'; did you mean run"),
     ]
     for argv, message in cases:
         answer = cli(*argv)
