@@ -249,6 +249,7 @@ def _fractions(cells_K: Tensor, item: PreparedItem) -> np.ndarray:
 
 
 def pose_of(data: PosedSet, image: str) -> Tensor:
+    """World-to-camera pose of an image, 4,4 float64, metres."""
     return torch.from_numpy(np.asarray(data.posed[image].world_to_camera, dtype=np.float64))
 
 
