@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
     multiple=True,
     required=True,
     metavar="SPEC",
-    help="Model spec or alias (`mtv-eval ls models`), repeatable; `@specs.txt` reads one spec per line.",
+    help="[NAME=]SPEC or alias (`mtv-eval ls models`), repeatable; `@specs.txt` reads one spec per line.",
 )
 @click.option(
     "-t", "--task", "tasks", multiple=True, required=True, help="Task or suite (`mtv-eval ls tasks`), repeatable."
