@@ -2,7 +2,7 @@
 
 A failing task is recorded and does not stop the others. What is stored for the same key (model fingerprint, protocol
 hash, data fingerprint, bytes of the data) is skipped, and said so. Under torchrun all processes share the feature pass;
-the first one writes and reports.
+the first one scores, writes and reports.
 """
 
 from __future__ import annotations
@@ -186,18 +186,22 @@ class Runner:
             if self.options.shard is not None:
                 log.info("%s: shard %d/%d is in the cache; run without --shard to score", title, *self.options.shard)
                 return
-            # Every process scores (text and features are collective); the numbers are the same, the first one writes.
+            # One process scores: a failure there reaches all of them, and nobody waits for a step that never comes.
             run = TaskRun(
                 encoder=encoder,
                 dataset=opened.dataset,
                 requests=requests,
                 sets=sets,
-                features=provider,
+                features=provider.alone(),
                 tick=reporter.tick,
             )
-            scored = task.score(run)
-            total = time.perf_counter() - started
-        self.dist.on_rank0(lambda: self._finish(encoder, opened, provider, scored, load_seconds, total))
+            self.dist.on_rank0(lambda: self._score(run, opened, provider, load_seconds, started))
+
+    def _score(
+        self, run: TaskRun[Any], opened: Opened, provider: FeatureProvider, load_seconds: float, started: float
+    ) -> None:
+        scored = opened.task.score(run)
+        self._finish(run.encoder, opened, provider, scored, load_seconds, time.perf_counter() - started)
 
     def _shard(self, request: FeatureRequest) -> FeatureRequest:
         """The part of `request` that belongs to this shard; all of it without --shard."""

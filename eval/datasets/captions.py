@@ -14,7 +14,7 @@ import numpy as np
 
 from mtv.errors import DataError
 from mtv.eval.datasets.base import CaptionSet, CheckReport, FileRef, fingerprint_of
-from mtv.eval.datasets.common import some
+from mtv.eval.datasets.common import Judgement, some
 from mtv.eval.datasets.registry import OptionInfo
 from mtv.eval.datasets.webdataset import read_samples, shard_paths, split_folder
 from mtv.hashing import sha256_json
@@ -180,3 +180,35 @@ def build_caption_set(name: str, report: CheckReport, pictures: Sequence[Caption
         caption_ids=tuple(f"{p.id}#{k}" for p in pictures for k in range(len(p.captions))),
         owner=np.repeat(np.arange(len(pictures), dtype=np.int64), [len(p.captions) for p in pictures]),
     )
+
+
+def caption_counts(pictures: Sequence[Captioned]) -> dict[str, int]:
+    """Counts as the check reports them."""
+    return {"images": len(pictures), "captions": sum(len(p.captions) for p in pictures)}
+
+
+def accept(
+    name: str,
+    split: str,
+    *,
+    root: Path,
+    layout: str,
+    pictures: Sequence[Captioned],
+    judgement: Judgement,
+    expected: dict[str, int],
+) -> tuple[CheckReport, CaptionSet]:
+    """The report and the data set of pictures that may be used."""
+    report = CheckReport(
+        name=name,
+        verdict=judgement.verdict,
+        root=root,
+        layout=layout,
+        split=split,
+        found=caption_counts(pictures),
+        expected=expected,
+        label=judgement.label,
+        fingerprint=caption_fingerprint(pictures),
+        problems=judgement.problems,
+        repair=judgement.repair,
+    )
+    return report, build_caption_set(name, report, pictures)

@@ -14,9 +14,8 @@ from mtv.errors import DataError
 from mtv.eval.datasets.base import CaptionSet, CheckReport
 from mtv.eval.datasets.captions import (
     CAPTIONS,
-    Captioned,
-    build_caption_set,
-    caption_fingerprint,
+    accept,
+    caption_counts,
     check_join,
     keep_captions,
 )
@@ -86,7 +85,7 @@ def inspect(data: Path, *, split: str, captions: str = "all") -> tuple[CheckRepo
     try:
         root = the_one(roots, "coco", data)
         found = read_karpathy_test(root, data) if split == "karpathy-test" else read_val2017(root, data)
-        counts = _counts(found.pictures)
+        counts = caption_counts(found.pictures)
         judgement = judge(found, split, captions)
         if judgement.verdict == "wrong":
             raise DataError("\n".join(judgement.problems), judgement.repair)
@@ -97,24 +96,15 @@ def inspect(data: Path, *, split: str, captions: str = "all") -> tuple[CheckRepo
         layout = found.layout if found else ""
         return refuse(INFO, split, e, root=root_or_none, layout=layout, found=counts, expected=expected), None
     pictures = keep_captions(found.pictures, captions)
-    report = CheckReport(
-        name=INFO.name,
-        verdict=judgement.verdict,
+    return accept(
+        INFO.name,
+        split,
         root=root,
         layout=found.layout,
-        split=split,
-        found=_counts(pictures),
+        pictures=pictures,
+        judgement=judgement,
         expected=expected,
-        label=judgement.label,
-        fingerprint=caption_fingerprint(pictures),
-        problems=judgement.problems,
-        repair=judgement.repair,
     )
-    return report, build_caption_set(INFO.name, report, pictures)
-
-
-def _counts(pictures: Sequence[Captioned]) -> dict[str, int]:
-    return {"images": len(pictures), "captions": sum(len(p.captions) for p in pictures)}
 
 
 def judge(found: Found, split: str, option: str) -> Judgement:
@@ -125,7 +115,7 @@ def judge(found: Found, split: str, option: str) -> Judgement:
         split: the split that was asked for.
         option: `captions` option; anything but `all` makes another, labelled set.
     """
-    n, m = (_counts(found.pictures)[k] for k in ("images", "captions"))
+    n, m = (caption_counts(found.pictures)[k] for k in ("images", "captions"))
     digest = id_hash([int(p.id) for p in found.pictures]) if found.with_ids else ""
     if split == "karpathy-test":
         refusal = _known_wrong(n, m, digest)

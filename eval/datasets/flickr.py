@@ -7,7 +7,6 @@ rest: more than 1,000 pictures are refused, up to 1,000 run under a label that s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,9 +14,8 @@ from mtv.errors import DataError
 from mtv.eval.datasets.base import CaptionSet, CheckReport
 from mtv.eval.datasets.captions import (
     CAPTIONS,
-    Captioned,
-    build_caption_set,
-    caption_fingerprint,
+    accept,
+    caption_counts,
     check_join,
     keep_captions,
 )
@@ -67,29 +65,24 @@ class FlickrReader:
             check_join(found.pictures, f"{root} ({found.layout})")
             refuse_bad_headers({p.id: p.file for p in found.pictures if p.file is not None})
         except DataError as e:
-            counts = _counts(found.pictures) if found else {}
+            counts = caption_counts(found.pictures) if found else {}
             layout = found.layout if found else ""
             only = roots[0] if len(roots) == 1 else None
             return refuse(self.INFO, split, e, root=only, layout=layout, found=counts), None
         pictures = keep_captions(found.pictures, captions)
-        report = CheckReport(
-            name=self.INFO.name,
-            verdict=judgement.verdict,
+        return accept(
+            self.INFO.name,
+            split,
             root=root,
             layout=found.layout,
-            split=split,
-            found=_counts(pictures),
+            pictures=pictures,
+            judgement=judgement,
             expected=EXPECTED,
-            label=judgement.label,
-            fingerprint=caption_fingerprint(pictures),
-            problems=judgement.problems,
-            repair=judgement.repair,
         )
-        return report, build_caption_set(self.INFO.name, report, pictures)
 
     def judge(self, found: Found, option: str) -> Judgement:
         """Compare ids and counts with the official test split."""
-        n, m = (_counts(found.pictures)[k] for k in ("images", "captions"))
+        n, m = (caption_counts(found.pictures)[k] for k in ("images", "captions"))
         if n > IMAGES and (not found.with_split or n >= self.total * 3 // 4):
             what = "all pictures are taken for the test split" if found.with_split else "split file missing"
             return Judgement(
@@ -116,10 +109,6 @@ class FlickrReader:
         if m != IMAGES * PER_IMAGE:
             return [f"captions ({m} of {IMAGES * PER_IMAGE})"], [f"{m} captions instead of {IMAGES * PER_IMAGE}."]
         return [], []
-
-
-def _counts(pictures: Sequence[Captioned]) -> dict[str, int]:
-    return {"images": len(pictures), "captions": sum(len(p.captions) for p in pictures)}
 
 
 flickr30k = FlickrReader(

@@ -10,6 +10,7 @@ Under torchrun every rank calls the same methods in the same order; all get the 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
 from torch import Tensor
@@ -65,6 +66,13 @@ class FeatureProvider:
     def stats(self) -> Stats:
         """Counters since this provider was made; subtract an earlier reading to get those of one task."""
         return self._clock.stats
+
+    def alone(self) -> FeatureProvider:
+        """This provider for one rank by itself: nothing it does waits for the others. Shares counters and store."""
+        solo = copy.copy(self)
+        solo._dist = DistContext()
+        solo._text = TextEmbedder(self.encoder, self._store, solo._dist, self._clock, self._progress)
+        return solo
 
     def plan(self, request: FeatureRequest) -> Plan:
         """What `get` would do: hits, misses, bytes, shapes. Hashes changed files and decodes one missing picture.

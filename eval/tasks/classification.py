@@ -17,10 +17,17 @@ from mtv.eval.datasets.registry import open_dataset
 from mtv.eval.features.request import FeatureRequest
 from mtv.eval.protocols import ImageNetProtocol
 from mtv.eval.task import Scored, Task, TaskRun
-from mtv.eval.tasks.common import extremes, limit_classification, normalised_batch, pixels_of, pooled_request
+from mtv.eval.tasks.common import (
+    extremes,
+    limit_classification,
+    n_truncated,
+    normalised_batch,
+    pixels_of,
+    pooled_request,
+)
 from mtv.probes.classification import ClassRanks, classification_summary, rank_classes
 from mtv.probes.diagnosis import diagnose_classification, near_chance
-from mtv.probes.templates import load_class_names, load_templates
+from mtv.probes.templates import fill, load_class_names, load_templates
 from mtv.recipes import Recipe
 
 if TYPE_CHECKING:
@@ -72,18 +79,22 @@ class ImageNetTask(Task[ImageNetProtocol, ClassificationSet]):
         names, labels = self.candidates(data)
         request = run.requests[0]
         images_ND = run.sets[0].stack(request.ids, "pooled")
-        weights_CD = run.features.classifier(names, load_templates(self.protocol.templates))
+        templates = load_templates(self.protocol.templates)
+        weights_CD = run.features.classifier(names, templates)
         labels_N = torch.from_numpy(labels)
         ranks = rank_classes(images_ND.to(run.encoder.device), weights_CD, labels_N, ids=request.ids)
         summary = classification_summary(ranks, labels_N)
         findings: list[str] = []
         if near_chance(summary["top1"], 100 / len(names)):
+            prompts = [prompt for name in names for prompt in fill(templates[:1], name)]
             found = diagnose_classification(
                 ranks,
                 labels_N,
                 images_ND=images_ND,
                 classifier_CD=weights_CD,
                 pixels_B3HW=normalised_batch(run.encoder, request),
+                n_truncated=n_truncated(run.encoder, prompts, "prompt"),
+                n_texts=len(prompts),
             )
             findings = [f.message for f in found]
         return Scored(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
@@ -16,7 +17,7 @@ from mtv.eval.protocols import DenseProtocol
 from mtv.eval.task import stable_subset
 
 if TYPE_CHECKING:
-    from mtv.encoders.base import Encoder
+    from mtv.encoders.base import Encoder, TextKind
 
 CLIP_LIKE = ("clip", "pe", "clipa", "coca", "mobileclip", "mobileclip2")
 """Families whose library returns the residual stream before the final norm as last_hidden_state."""
@@ -85,6 +86,12 @@ def normalised_batch(encoder: Encoder, request: FeatureRequest, n: int = 64) -> 
     pixels = torch.stack([pixels_of(request, i) for i in request.ids[:n]])
     record = encoder.info.image.with_(mean=request.mean, std=request.std)
     return encoder.normalize(pixels, record).float().cpu()
+
+
+def n_truncated(encoder: Encoder, strings: Sequence[str], kind: TextKind) -> int:
+    """How many of `strings` the tokenizer cuts, for the diagnosis; 0 where a user's tower hides its tokenizer."""
+    pipeline = getattr(encoder, "text", None)
+    return round(pipeline.truncated_share(strings, kind) * len(strings)) if pipeline is not None else 0
 
 
 def tap_details(encoder: Encoder, protocol: DenseProtocol, request: FeatureRequest) -> dict[str, object]:

@@ -17,7 +17,7 @@ from mtv.eval.datasets.registry import open_dataset
 from mtv.eval.features.request import FeatureRequest
 from mtv.eval.protocols import RetrievalProtocol
 from mtv.eval.task import Scored, Task, TaskRun
-from mtv.eval.tasks.common import extremes, limit_captions, normalised_batch, pixels_of, pooled_request
+from mtv.eval.tasks.common import extremes, limit_captions, n_truncated, normalised_batch, pixels_of, pooled_request
 from mtv.probes.diagnosis import diagnose_retrieval, near_chance
 from mtv.probes.retrieval import RetrievalRanks, rank_retrieval, recall_summary
 from mtv.recipes import Recipe
@@ -90,6 +90,8 @@ class RetrievalTask(Task[RetrievalProtocol, CaptionSet]):
                 captions_UD[torch.from_numpy(inverse)],
                 owner_T,
                 pixels_B3HW=normalised_batch(run.encoder, request),
+                n_truncated=n_truncated(run.encoder, unique, "caption"),
+                n_texts=len(unique),
             )
             findings = [f.message for f in found]
         return Scored(

@@ -134,23 +134,38 @@ def test_two_processes_on_one_cache_share_the_work(tiny: str, three: Path, refer
     same_store(reference, out)
 
 
-def test_torchrun_equals_one_process(tiny: str, three: Path, reference: Path, tmp_path: Path) -> None:
-    """Two ranks split the pictures; only the first writes, prints and records."""
+def torchrun(*words: object, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """`mtv-eval` under two processes."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [
-        sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-addr", "127.0.0.1",
-        "--master-port", str(port), "-m", "mtv.eval", "run", "-m", f"{tiny}:build", *TASKS, "--data", str(three),
-        "--out", str(tmp_path / "out"), "--cache", str(tmp_path / "cache"), "--workers", "0", "--json",
-    ]  # fmt: skip
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "TINY_LOG": str(tmp_path / "log")}
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300)
+    launcher = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-addr", "127.0.0.1"]
+    command = [sys.executable, *launcher, "--master-port", str(port), "-m", "mtv.eval", *map(str, words)]
+    env = {**os.environ, "OMP_NUM_THREADS": "1", **env}
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=300)
+
+
+def test_torchrun_equals_one_process(tiny: str, three: Path, reference: Path, tmp_path: Path) -> None:
+    """Two ranks split the pictures; only the first scores, writes, prints and records."""
+    where = ("--data", three, "--out", tmp_path / "out", "--cache", tmp_path / "cache", "--workers", 0)
+    log = {"TINY_LOG": str(tmp_path / "log")}
+    done = torchrun("run", "-m", f"{tiny}:build", *TASKS, *where, "--json", env=log)
     assert done.returncode == 0, done.stderr
     assert [r["run"]["processes"] for r in json.loads(done.stdout)] == [2, 2, 2]
     assert forwarded(tmp_path / "log") == PICTURES
     assert {p.name.split("-")[1] for p in landed(tmp_path / "cache")} == {"r0", "r1"}
     same_store(reference, tmp_path / "out")
+
+
+def test_a_failure_while_scoring_ends_all_processes(tiny: str, tmp_path: Path) -> None:
+    """Classes of one picture each cannot be voted on: known only after the pass, by the process that scores."""
+    write_imagenet(tmp_path / "data", per_class=(1, 1, 1, 1, 1))
+    where = ("--data", tmp_path / "data", "--out", tmp_path / "out", "--cache", tmp_path / "cache", "--workers", 0)
+    done = torchrun("run", "-m", f"{tiny}:build", "-t", "knn", *where, env={})
+    assert done.returncode != 0
+    assert "every class has a single image" in done.stderr
+    ((_, record),) = stored(tmp_path / "out").values()
+    assert record.status == "failed"
 
 
 class FullDisk:

@@ -13,6 +13,7 @@ from run_oracles import GAP, agree, embed, naive_ranks, pooled, unit, values
 from run_world import COCO_CAPTIONS, SPAIR_SIZES
 
 from mtv.encoders.base import Encoder
+from mtv.eval.tasks.common import n_truncated
 
 
 def test_imagenet_is_the_naive_zero_shot_classifier(two_tower: Encoder, world: Path, tmp_path: Path) -> None:
@@ -157,3 +158,9 @@ def test_limits_are_spread_and_do_not_depend_on_order(tiny_encoder: Encoder, wor
 def test_sizes_of_the_world_are_what_the_oracles_assume(world: Path) -> None:
     sizes = {Image.open(p).size for p in (world / "SPair-71k" / "JPEGImages").rglob("*.jpg")}
     assert sizes == set(SPAIR_SIZES)
+
+
+def test_cut_texts_are_counted_for_the_diagnosis(two_tower: Encoder) -> None:
+    long = "a very long caption about a dog " * 30
+    assert n_truncated(two_tower, ["a dog", long, "a cat"], "caption") == 1
+    assert n_truncated(two_tower, ["a dog"], "prompt") == 0
