@@ -25,9 +25,10 @@ from mtv.encoders.python_backend import wrap_module
 from mtv.errors import MtvError, UsageError, unknown
 from mtv.eval.features.options import ExtractOptions
 from mtv.eval.jobs import Job
-from mtv.eval.protocols import expand_tasks, protocol_for
+from mtv.eval.protocols import protocol_for
 from mtv.eval.runner import Runner, RunOptions
 from mtv.eval.store import ResultStore
+from mtv.eval.suites import expand_tasks, unavailable
 
 if TYPE_CHECKING:
     from mtv.results import TaskResult
@@ -39,7 +40,7 @@ def evaluate(
     encoder: Encoder | torch.nn.Module | str,
     tasks: str | Sequence[str],
     data: str | Path,
-    protocol: str = "paper",
+    protocol: str | None = None,
     *,
     overrides: Mapping[str, Mapping[str, Any]] | None = None,
     limit: int | None = None,
@@ -61,7 +62,7 @@ def evaluate(
             which is in evaluation mode during the call; or a spec string.
         tasks: task or suite names.
         data: folder that holds the data sets.
-        protocol: preset name.
+        protocol: preset name; None for `mini` in suite `mini`, else `paper`.
         overrides: task to protocol fields, for example `{"spair": {"mode": "centered"}}`.
         limit: samples per task, stratified.
         out: result store; None keeps results in memory only.
@@ -105,9 +106,11 @@ def _raise_first(runner: Runner, strict: bool) -> None:
 
 
 def _jobs(
-    names: list[str], preset: str, overrides: Mapping[str, Mapping[str, Any]], limit: int | None, dtype: str
+    names: list[str], asked: str | None, overrides: Mapping[str, Mapping[str, Any]], limit: int | None, dtype: str
 ) -> list[Job]:
     choices = expand_tasks(names)
+    for task, reason in unavailable(names).items():
+        log.info("%s: not run, %s", task, reason)
     for task in overrides:
         if task not in (c.task for c in choices):
             raise unknown("task in overrides", task, [c.task for c in choices])
@@ -116,8 +119,9 @@ def _jobs(
         values = {**choice.overrides, **overrides.get(choice.task, {}), "tower_dtype": dtype}
         if limit is not None:
             values["limit"] = limit
+        preset = asked or choice.preset
         protocol = protocol_for(choice.task, preset, values)
-        jobs.append(Job(protocol=protocol, preset=preset, optional=choice.from_suite))
+        jobs.append(Job(protocol=protocol, preset=preset, suite=choice.suite))
     return jobs
 
 

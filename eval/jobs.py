@@ -15,5 +15,10 @@ class Job:
     """With all overrides applied."""
     preset: str
     """Name of the preset it started from."""
-    optional: bool = False
-    """From a suite: skipped for encoders it does not suit, instead of failing."""
+    suite: str = ""
+    """Suite that brought it, empty for a task asked for by name."""
+
+    @property
+    def optional(self) -> bool:
+        """From a suite: skipped for encoders it does not suit, instead of failing."""
+        return bool(self.suite)

@@ -13,7 +13,7 @@ from mtv.encoders.records import ImageRecord
 from mtv.errors import DataError
 from mtv.eval.datasets.images import open_exif, read_depth_png
 from mtv.eval.features.request import Preparation
-from mtv.probes.navi_prepare import PreparedItem, downsample_for_cache, prepare_navi, prepare_rgbd
+from mtv.probes.navi_prepare import GRID, SIDE, PreparedItem, downsample_for_cache, prepare_navi, prepare_rgbd
 from mtv.probes.resample import Mode, image_tensor, white_square
 
 if TYPE_CHECKING:
@@ -69,15 +69,19 @@ class NaviCamera:
 
 @dataclass(frozen=True, kw_only=True)
 class NaviPreparation(Preparation):
-    """NAVI: centre crop, object crop from the depth map, 512 x 512. Blobs: photo, depth PNG."""
+    """NAVI: centre crop, object crop from the depth map, `size` x `size`. Blobs: photo, depth PNG."""
 
     mode: Mode
     """`probe3d` or `centered`."""
+    size: int = SIDE
+    """Side in pixels."""
+    grid: int = GRID
+    """Matching cells per side."""
     cameras: Mapping[str, NaviCamera]
     """Per sample id."""
 
     def __call__(self, sample_id: str, blobs: Sequence[bytes]) -> Tensor:
-        """uint8 3,512,512."""
+        """uint8 3,S,S."""
         rgb = np.asarray(open_exif(blobs[0], name=sample_id))
         return self.item(sample_id, rgb, blobs[1]).image
 
@@ -95,12 +99,15 @@ class NaviPreparation(Preparation):
             focal_full=camera.focal,
             full_size=(camera.size[1], camera.size[0]),
             mode=self.mode,
+            size=self.size,
+            grid=self.grid,
             name=sample_id,
         )
 
     def record(self) -> dict[str, Any]:
-        """Key fields; which copy of a photo was read shows in its digest."""
-        return {"kind": "navi", "mode": self.mode, "size": 512, "jpeg_roundtrip": self.mode == "probe3d"}
+        """Key fields, without the grid, which leaves the pixels alone; which copy of a photo was read shows in its
+        digest."""
+        return {"kind": "navi", "mode": self.mode, "size": self.size, "jpeg_roundtrip": self.mode == "probe3d"}
 
 
 @dataclass(frozen=True, kw_only=True)

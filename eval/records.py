@@ -87,6 +87,7 @@ def failed(
         **frame(model, job),
         status="failed",
         data=data_part(opened) if opened else {"name": job.protocol.task, "fingerprint": "", "label": ""},
+        run={"suite": job.suite},
         error={"type": type(error).__name__, "message": without_directories(str(error)), "stage": stage},
     )
 

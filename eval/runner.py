@@ -261,7 +261,11 @@ class Runner:
             ties={f"{opened.task.name}/{k}": v for k, v in scored.ties.items()},
             details=scored.details,
             diagnosis=scored.diagnosis,
-            run={**self._run_part(encoder, provider), "seconds": {k: round(v, 4) for k, v in seconds.items()}},
+            run={
+                "suite": opened.job.suite,
+                **self._run_part(encoder, provider),
+                "seconds": {k: round(v, 4) for k, v in seconds.items()},
+            },
         )
         for finding in scored.diagnosis:
             log.warning("%s: %s", opened.task.name, finding)

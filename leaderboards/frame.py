@@ -80,6 +80,11 @@ class Stored:
         return str(self.record.run.get("shard") or "")
 
     @property
+    def suite(self) -> str:
+        """Suite that asked for the task; empty when it was asked for by name."""
+        return str(self.record.run.get("suite") or "")
+
+    @property
     def limit(self) -> int | None:
         """`--limit` of the protocol."""
         return self.record.protocol.get("params", {}).get("limit")
@@ -146,9 +151,19 @@ def model_labels(records: Sequence[Stored]) -> dict[tuple[str, str], str]:
     return out
 
 
-def task_order(records: Sequence[Stored]) -> list[str]:
-    """The tasks that occur, in the fixed order of the project; tasks of other packages follow by name."""
-    tasks = {s.record.task for s in records}
+def suites(records: Sequence[Stored]) -> list[str]:
+    """Suites that asked for any of the results, by name."""
+    return sorted({s.suite for s in records if s.suite})
+
+
+def task_order(records: Sequence[Stored], more: Iterable[str] = ()) -> list[str]:
+    """The tasks that occur, in the fixed order of the project; tasks of other packages follow by name.
+
+    Args:
+        records: results.
+        more: tasks without a result that are to be listed too.
+    """
+    tasks = {s.record.task for s in records} | set(more)
     return [t for t in TASK_ORDER if t in tasks] + sorted(tasks - set(TASK_ORDER))
 
 

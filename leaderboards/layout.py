@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mtv.errors import UsageError
@@ -42,7 +42,9 @@ class Slot:
     groups: list[list[Stored]]
     """Results by (protocol, data), the most frequent setting first."""
     metric: MetricValue | None
-    """One of the values, for unit, direction and definition; None when every run failed."""
+    """One of the values, for unit, direction and definition; None when every run failed, or there was none."""
+    unavailable: str = ""
+    """Why there can be no result yet, where there is none: `task not available`."""
 
     @property
     def mixed(self) -> bool:
@@ -65,14 +67,26 @@ class Slot:
         return next((k for k, g in enumerate(self.groups) if g[0].setting == stored.setting), len(self.groups))
 
 
-def make_slots(records: Sequence[Stored], *, allow_mixed: bool, all_metrics: bool = False) -> list[Slot]:
+def make_slots(
+    records: Sequence[Stored],
+    *,
+    allow_mixed: bool,
+    all_metrics: bool = False,
+    unavailable: Mapping[str, str] | None = None,
+) -> list[Slot]:
     """The columns of a table, in the fixed order of tasks.
+
+    Args:
+        records: from `frame.load`.
+        allow_mixed: results of differing protocols or data share a column.
+        all_metrics: every metric of the records instead of the headlines.
+        unavailable: task to the reason why it cannot have results yet; it gets a column nevertheless.
 
     Raises:
         UsageError: results of one task differ in protocol or data and `allow_mixed` is off.
     """
-    out = []
-    for task in task_order(records):
+    out, reasons = [], unavailable or {}
+    for task in task_order(records, reasons):
         usable = [s for s in records if s.record.task == task and s.record.status != "failed"]
         groups = groups_of(usable)
         if not allow_mixed:
@@ -82,7 +96,8 @@ def make_slots(records: Sequence[Stored], *, allow_mixed: bool, all_metrics: boo
             keys = list(dict.fromkeys([*keys, *(k for s in usable for k in metrics_of(s.record))]))
         for key in keys or [next((k for k in TITLES if k.startswith(f"{task}/")), task)]:
             metric = next((m for s in usable if (m := metrics_of(s.record).get(key))), None)
-            out.append(Slot(key=key, task=task, groups=groups, metric=metric))
+            reason = "" if usable else reasons.get(task, "")
+            out.append(Slot(key=key, task=task, groups=groups, metric=metric, unavailable=reason))
     return out
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mtv.leaderboards.frame import TASK_ORDER, Stored, model_labels, model_order
+from mtv.leaderboards.frame import Stored, model_labels, model_order, task_order
 from mtv.leaderboards.grid import Cell, Column, Row, Table
 from mtv.leaderboards.table import failure
 from mtv.results import is_whole
@@ -22,16 +22,23 @@ def state(stored: Stored) -> tuple[str, str]:
     return "done", stored.label
 
 
-def status_table(records: Sequence[Stored], *, models: Sequence[str] = (), tasks: Sequence[str] = ()) -> Table:
+def status_table(
+    records: Sequence[Stored],
+    *,
+    models: Sequence[str] = (),
+    tasks: Sequence[str] = (),
+    unavailable: Mapping[str, str] | None = None,
+) -> Table:
     """Models by tasks.
 
     Args:
         records: from `frame.load`, not narrowed.
         models: names expected besides those found; a name without a result is a row of `missing`.
         tasks: tasks expected besides those found.
+        unavailable: tasks expected that cannot have results yet, and the reason.
     """
-    wanted = {*tasks, *(s.record.task for s in records)}
-    ordered = [t for t in TASK_ORDER if t in wanted] + sorted(wanted - set(TASK_ORDER))
+    reasons = unavailable or {}
+    ordered = task_order(records, [*tasks, *reasons])
     labels = model_labels(records)
     found = [(labels[m], [s for s in records if s.model == m]) for m in model_order(records)]
     seen = {n for s in records for n in (s.record.model_name, s.record.model.get("spec"))}
@@ -39,8 +46,9 @@ def status_table(records: Sequence[Stored], *, models: Sequence[str] = (), tasks
     rows, data = [], []
     for name, own in found:
         by_task = [[s for s in own if s.record.task == t] for t in ordered]
-        rows.append(Row(name=name, cells=tuple(_cell(of_task) for of_task in by_task)))
-        data += [d for t, of_task in zip(ordered, by_task, strict=True) for d in _flat(name, t, of_task)]
+        pairs = list(zip(ordered, by_task, strict=True))
+        rows.append(Row(name=name, cells=tuple(_cell(of_task, reasons.get(t, "")) for t, of_task in pairs)))
+        data += [d for t, of_task in pairs for d in _flat(name, t, of_task, reasons.get(t, ""))]
     counts = {k: sum(d["state"] == k for d in data) for k in ("done", "partial", "incomplete", "failed", "missing")}
     return Table(
         title="Status",
@@ -52,9 +60,9 @@ def status_table(records: Sequence[Stored], *, models: Sequence[str] = (), tasks
     )
 
 
-def _cell(own: Sequence[Stored]) -> Cell:
+def _cell(own: Sequence[Stored], reason: str) -> Cell:
     if not own:
-        return Cell(text="missing")
+        return Cell(text=f"missing: {reason}" if reason else "missing")
     several = len(own) > 1
     return Cell(text="; ".join(_words(s, several) for s in own))
 
@@ -65,9 +73,9 @@ def _words(stored: Stored, several: bool) -> str:
     return f"{which}{name}{f': {reason}' if reason else ''}"
 
 
-def _flat(model: str, task: str, own: Sequence[Stored]) -> list[dict[str, Any]]:
+def _flat(model: str, task: str, own: Sequence[Stored], reason: str) -> list[dict[str, Any]]:
     if not own:
-        return [_record(model, task, None, "missing", "")]
+        return [_record(model, task, None, "missing", reason)]
     return [_record(model, task, s, *state(s)) for s in own]
 
 

@@ -5,7 +5,7 @@ A column holds one protocol and one data set. Anything else is refused, or with 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -26,6 +26,7 @@ def build_table(
     allow_mixed: bool = False,
     published: bool | Literal["all"] = True,
     all_metrics: bool = False,
+    unavailable: Mapping[str, str] | None = None,
     title: str = "Results",
 ) -> Table:
     """Lay out results, models by tasks.
@@ -36,6 +37,7 @@ def build_table(
         published: rows of published values below the measured row of the same weights; `"all"` also those of models
             that were not measured.
         all_metrics: every metric of the records instead of the headlines.
+        unavailable: tasks that cannot have results yet and the reason, which their column gives: `not run: <reason>`.
         title: above the table.
 
     Returns:
@@ -48,7 +50,8 @@ def build_table(
         raise UsageError(
             "no results to show", "Make some with `mtv-eval run --out DIR`, or name their folder: --results DIR."
         )
-    slots, notes = make_slots(records, allow_mixed=allow_mixed, all_metrics=all_metrics), Notes()
+    slots = make_slots(records, allow_mixed=allow_mixed, all_metrics=all_metrics, unavailable=unavailable)
+    notes = Notes()
     rows, data = _rows(records, slots, notes, published)
     return Table(
         title=title,
@@ -70,8 +73,8 @@ def _rows(
     for model in model_order(records):
         own = [s for s in records if s.model == model]
         for chosen in _lines(own, slots):
-            absent = "" if rows and rows[-1].name == labels[model] else "not run"
-            cells = tuple(_cell(slot, chosen.get(slot.task), absent, notes) for slot in slots)
+            first = not rows or rows[-1].name != labels[model]
+            cells = tuple(_cell(slot, chosen.get(slot.task), _absent(slot) if first else "", notes) for slot in slots)
             rows.append(Row(name=labels[model], cells=cells, kind="measured"))
             for slot in slots:
                 if stored := chosen.get(slot.task):
@@ -95,6 +98,10 @@ def _lines(own: Sequence[Stored], slots: Sequence[Slot]) -> list[dict[str, Store
         by_task[task] = whole or of_task[-1:]
     n = max(len(v) for v in by_task.values())
     return [{t: v[k] for t, v in by_task.items() if k < len(v)} for k in range(n)]
+
+
+def _absent(slot: Slot) -> str:
+    return f"not run: {slot.unavailable}" if slot.unavailable else "not run"
 
 
 def _cell(slot: Slot, stored: Stored | None, absent: str, notes: Notes) -> Cell:

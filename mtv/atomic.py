@@ -27,7 +27,7 @@ def atomic_write(path: Path, write: Callable[[Path], object]) -> None:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
         os.close(handle)
     except OSError as e:
-        raise _cannot_write(path, e) from e
+        raise cannot_write(path, e) from e
     temporary = Path(name)
     try:
         write(temporary)
@@ -36,7 +36,7 @@ def atomic_write(path: Path, write: Callable[[Path], object]) -> None:
         temporary.replace(path)
         _fsync(path.parent)
     except OSError as e:
-        raise _cannot_write(path, e) from e
+        raise cannot_write(path, e) from e
     finally:
         with contextlib.suppress(FileNotFoundError):
             temporary.unlink()
@@ -65,7 +65,8 @@ def _fsync(path: Path) -> None:
         os.close(handle)
 
 
-def _cannot_write(path: Path, e: OSError) -> CacheError:
+def cannot_write(path: Path, e: OSError) -> CacheError:
+    """The error for a file that could not be written; names it."""
     return CacheError(
         f"cannot write {path}: {e.strerror or e}",
         "Free some space or choose another directory; what was written before is intact, and a rerun continues there.",

@@ -70,8 +70,8 @@ class TaskResult:
     diagnosis: list[str] = field(default_factory=list)
     """Findings when the number looks wrong, one sentence each."""
     run: dict[str, Any] = field(default_factory=dict)
-    """`device, tower_dtype, score_dtype, tf32, batch_size, workers, seed, seconds, images_per_s, peak_memory_mb,
-    cache`."""
+    """`suite` (that brought the task; empty for one asked for by name), `device, tower_dtype, score_dtype, tf32,
+    batch_size, workers, seed, seconds, images_per_s, peak_memory_mb, cache`; a failed task has `suite` only."""
     env: dict[str, Any] = field(default_factory=dict)
     """Versions, git commit, dirty flag."""
     samples: dict[str, Any] | None = None

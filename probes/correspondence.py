@@ -32,7 +32,7 @@ class RecallSpec:
     metres: tuple[float, ...]
     """Thresholds on the 3-D error."""
     pixels: tuple[float, ...]
-    """Thresholds on the 2-D error, pixels of the network input."""
+    """Thresholds on the 2-D error, pixels of the reference's network input (NAVI: the 512 crop); metrics bear them."""
     bins: tuple[tuple[float, float], ...]
     """Rotation angle bins [lo, hi) in degrees; hi may be infinite."""
     bin_metres: float
@@ -74,11 +74,11 @@ class PairScore:
     hits_metres: tuple[int, ...]
     """Matches below each of `RecallSpec.metres`."""
     hits_pixels: tuple[int, ...]
-    """Matches below each of `RecallSpec.pixels`."""
+    """Matches below each of `RecallSpec.pixels`, times the zoom."""
     errors_metres: npt.NDArray[np.float32]
     """K: 3-D error per match, in the order of the matches."""
     errors_pixels: npt.NDArray[np.float32]
-    """K: 2-D error per match."""
+    """K: 2-D error per match, pixels of the network input."""
 
 
 def draw_navi_pairs(
@@ -189,6 +189,8 @@ def score_pair(
     pose01_44: Tensor,
     focal1: tuple[float, float],
     spec: RecallSpec,
+    *,
+    zoom: float = 1.0,
 ) -> PairScore:
     """Errors and hits of one pair; comparisons are strict and in float32.
 
@@ -197,6 +199,8 @@ def score_pair(
         xyz0_GG3, xyz1_GG3: camera points in metres.
         pose01_44: Rt_01.
         focal1: focal length (x, y) of image 1 after crops.
+        zoom: pixels of the network input per pixel that `spec.pixels` counts: size / 512 for NAVI crops of another
+            size, whose thresholds so stay the same part of the crop.
     """
     points0_K3 = xyz0_GG3.reshape(-1, 3)[matches.index0.to(xyz0_GG3.device)]
     points1_K3 = xyz1_GG3.reshape(-1, 3)[matches.index1.to(xyz1_GG3.device)]
@@ -206,7 +210,7 @@ def score_pair(
         angle=float(rotation_angle(pose01_44[:3, :3].double())),
         n=len(metres),
         hits_metres=count_below(metres, spec.metres),
-        hits_pixels=count_below(pixels, spec.pixels),
+        hits_pixels=count_below(pixels, [zoom * t for t in spec.pixels]),
         errors_metres=metres,
         errors_pixels=pixels,
     )

@@ -1,7 +1,8 @@
 """From decoded pictures and depth to what NAVI-type matching needs: network input, points of the matching grid, focal.
 
 Notable: every geometric step is index arithmetic, so the 512 x 512 point map of the reference is never built; only the
-quarter-resolution cells that are matched are unprojected. Protocol `correspondence`, sections 2.1, 2.4, 2.8 and the
+quarter-resolution cells that are matched are unprojected. Size and grid are arguments; every crop is a part of the
+frame, so sets of small pictures only need smaller numbers. Protocol `correspondence`, sections 2.1, 2.4, 2.8 and the
 section on posed RGB-D scenes.
 """
 
@@ -33,7 +34,9 @@ from mtv.probes.resample import (
 STEP = 4
 """Pixels per matching cell."""
 SIDE = 512
-"""Side of the NAVI network input before patch padding."""
+"""Side of NAVI's network input before patch padding by default, and the one whose pixels its thresholds count."""
+GRID = 128
+"""Matching cells per side of that input."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,21 +44,21 @@ class PreparedItem:
     """One image, ready for the encoder and the matcher."""
 
     image: Tensor
-    """3,H,W uint8: network input before normalisation and patch padding; 512 x 512, or the whole RGB-D frame."""
+    """3,H,W uint8: network input before normalisation and patch padding; a square (512), or the whole RGB-D frame."""
     xyz: Tensor
-    """H/4,W/4,3 float32: camera points of the matching grid, metres."""
+    """H/step,W/step,3 float32: camera points of the matching grid, metres."""
     valid: Tensor
-    """H/4,W/4 bool: cells with a point (z > 0)."""
+    """H/step,W/step bool: cells with a point (z > 0)."""
     focal: tuple[float, float]
     """Focal length (x, y) in pixels of `image`."""
     crop: Box | None
-    """Object crop inside the 512 x 512 centre crop; none for whole frames."""
+    """Object crop inside the centre crop, which is as large as `image`; none for whole frames."""
 
 
-def grid_pixels(side: int, mode: Mode) -> npt.NDArray[np.int64]:
-    """Pixel index of every matching cell along a side: 4i for `probe3d`, 4i + 2 for `centered`."""
+def grid_pixels(side: int, mode: Mode, step: int = STEP) -> npt.NDArray[np.int64]:
+    """Pixel index of every matching cell along a side: 4i for `probe3d`, 4i + 2 for `centered` (`step` 4)."""
     check_mode(mode)
-    return np.arange(side // STEP, dtype=np.int64) * STEP + (2 if mode == "centered" else 0)
+    return np.arange(side // step, dtype=np.int64) * step + (step // 2 if mode == "centered" else 0)
 
 
 def downsample_for_cache(
@@ -89,57 +92,65 @@ def prepare_navi(
     focal_full: float,
     full_size: tuple[int, int],
     mode: Mode,
+    size: int = SIDE,
+    grid: int = GRID,
     name: str = "image",
 ) -> PreparedItem:
-    """Centre crop at 512, object crop, resize back to 512, points of the 128 x 128 grid.
+    """Centre crop at `size`, object crop, resize back to `size`, points of the `grid` x `grid` cells.
+
+    The centre crop is the shorter side of the photo whatever `size` is, so crops keep their part of the frame.
 
     Args:
         rgb_HW3: uint8; for `probe3d` the downsampled copy, for `centered` that or the original.
         depth_HW: float32 metres of the same size, 0 where invalid.
         focal_full: focal length in pixels of the full-resolution photo.
         full_size: (height, width) of the full-resolution photo after EXIF transposition.
-        mode: `probe3d` (all nearest; points resampled from the uncropped 512 grid) or `centered` (antialiased bicubic
-            RGB; points recomputed for the cropped pixels).
+        mode: `probe3d` (all nearest; points resampled from the uncropped grid of pixels) or `centered` (antialiased
+            bicubic RGB; points recomputed for the cropped pixels).
+        size: side of the network input in pixels.
+        grid: matching cells per side; divides `size`.
         name: what errors call this image.
 
     Raises:
+        UsageError: unknown mode, a grid that does not divide the size.
         DataError: sizes that disagree, a focal length that is not positive, no depth in the centre crop, a one-pixel
             mask.
     """
     check_mode(mode)
+    if min(size, grid) < 1 or size % grid:
+        raise UsageError(f"{name}: the grid must divide the size, got grid {grid} and size {size}")
     _check_pair(rgb_HW3, depth_HW, name)
     if not (np.isfinite(focal_full) and focal_full > 0):
         raise DataError(f"{name}: focal_length must be positive, got {focal_full}", "Repair this camera record.")
-    resized = shorter_side_size(depth_HW.shape[0], depth_HW.shape[1], SIDE)
-    offset = (center_offset(resized[0], SIDE), center_offset(resized[1], SIDE))
-    rows, cols = (nearest_indices(depth_HW.shape[k], resized[k])[offset[k] : offset[k] + SIDE] for k in (0, 1))
-    depth_512 = depth_HW[np.ix_(rows, cols)]
-    crop = object_box(depth_512 > 0, mode, name)
-    back = nearest_indices(crop.side, SIDE)
-    crop_rows, crop_cols = crop.top + back, crop.left + back
+    resized = shorter_side_size(depth_HW.shape[0], depth_HW.shape[1], size)
+    offset = (center_offset(resized[0], size), center_offset(resized[1], size))
+    rows, cols = (nearest_indices(depth_HW.shape[k], resized[k])[offset[k] : offset[k] + size] for k in (0, 1))
+    depth_SS = depth_HW[np.ix_(rows, cols)]
+    crop = object_box(depth_SS > 0, mode, name)
     if mode == "probe3d":
-        image = image_tensor(rgb_HW3[np.ix_(rows[crop_rows], cols[crop_cols])])
+        back = nearest_indices(crop.side, size)
+        image = image_tensor(rgb_HW3[np.ix_(rows[crop.top + back], cols[crop.left + back])])
     else:
-        image = _bicubic_crop(rgb_HW3, resized, offset, crop)
+        image = _bicubic_crop(rgb_HW3, resized, offset, crop, size)
+    focal = focal_full * size / min(full_size)
+    final_focal = focal * size / crop.side
+    return _item(image, _crop_points(depth_SS, crop, focal, mode, size // grid), (final_focal, final_focal), crop)
 
-    focal = focal_full * SIDE / min(full_size)
-    cells = grid_pixels(SIDE, mode)
-    grid_depth = depth_512[np.ix_(crop_rows[cells], crop_cols[cells])]
-    final_focal = focal * SIDE / crop.side
+
+def _crop_points(depth_SS: np.ndarray, crop: Box, focal: float, mode: Mode, step: int) -> npt.NDArray[np.float32]:
+    """Camera points GG3 of the cells of a crop that is resized to the whole frame's size; `focal` is the frame's."""
+    size = len(depth_SS)
+    cells = grid_pixels(size, mode, step)
+    back = nearest_indices(crop.side, size)[cells]
+    rows, cols = crop.top + back, crop.left + back
+    depth_GG = depth_SS[np.ix_(rows, cols)]
     if mode == "probe3d":
-        xyz = unproject(
-            grid_depth,
-            rows_H=crop_rows[cells],
-            cols_W=crop_cols[cells],
-            focal=(focal, focal),
-            centre=(SIDE / 2, SIDE / 2),
-        )
-    else:
-        # "depth < d_min removed" needs no step: nearest sampling cannot make a depth below the smallest one.
-        zoom = SIDE / crop.side
-        centre = ((SIDE / 2 - crop.left) * zoom, (SIDE / 2 - crop.top) * zoom)
-        xyz = unproject(grid_depth, rows_H=cells, cols_W=cells, focal=(final_focal, final_focal), centre=centre)
-    return _item(image, xyz, (final_focal, final_focal), crop)
+        centre = (size / 2, size / 2)
+        return unproject(depth_GG, rows_H=rows, cols_W=cols, focal=(focal, focal), centre=centre)
+    # "depth < d_min removed" needs no step: nearest sampling cannot make a depth below the smallest one.
+    zoom, final_focal = size / crop.side, focal * size / crop.side
+    centre = ((size / 2 - crop.left) * zoom, (size / 2 - crop.top) * zoom)
+    return unproject(depth_GG, rows_H=cells, cols_W=cells, focal=(final_focal, final_focal), centre=centre)
 
 
 def prepare_rgbd(
@@ -180,12 +191,14 @@ def _item(image_3HW: Tensor, xyz_GG3: np.ndarray, focal: tuple[float, float], cr
     return PreparedItem(image=image_3HW, xyz=xyz, valid=xyz[..., 2] > 0, focal=focal, crop=crop)
 
 
-def _bicubic_crop(rgb_HW3: np.ndarray, resized: tuple[int, int], offset: tuple[int, int], crop: Box) -> Tensor:
+def _bicubic_crop(
+    rgb_HW3: np.ndarray, resized: tuple[int, int], offset: tuple[int, int], crop: Box, size: int
+) -> Tensor:
     bicubic = Image.Resampling.BICUBIC
     small = Image.fromarray(rgb_HW3).resize((resized[1], resized[0]), bicubic)
     left, top = offset[1] + crop.left, offset[0] + crop.top
     square = small.crop((left, top, left + crop.side, top + crop.side))
-    return image_tensor(square.resize((SIDE, SIDE), bicubic))
+    return image_tensor(square.resize((size, size), bicubic))
 
 
 def _check_pair(rgb_HW3: np.ndarray, depth_HW: np.ndarray, name: str) -> None:

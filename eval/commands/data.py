@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from mtv.errors import unknown
+from mtv.eval.commands.data_mini import make_mini, show
 from mtv.eval.commands.options import DirPath, cache_option, default_cache, json_option
 
 
@@ -73,3 +74,7 @@ def check(
     if not names and all(r.verdict == "missing" for r in reports):
         return 3
     return 3 if refused else 0
+
+
+data.add_command(make_mini)
+data.add_command(show)

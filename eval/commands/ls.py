@@ -49,13 +49,18 @@ def models(as_json: bool) -> None:
 @json_option
 def tasks(as_json: bool) -> None:
     """Tasks and suites."""
-    from mtv.eval.protocols import PROTOCOLS, SUITES
+    from mtv.eval.protocols import PLANNED, PROTOCOLS
+    from mtv.eval.suites import SUITE_PRESETS, SUITES
 
     rows = [
         {"task": name, "presets": ", ".join(cls.presets), "what": (cls.__doc__ or "").splitlines()[0]}
         for name, cls in PROTOCOLS.items()
     ]
-    suites = [{"task": f"suite {name}", "presets": "", "what": ", ".join(members)} for name, members in SUITES.items()]
+    rows += [{"task": name, "presets": "", "what": f"not available yet: {what}"} for name, what in PLANNED.items()]
+    suites = [
+        {"task": f"suite {name}", "presets": SUITE_PRESETS.get(name, "paper"), "what": ", ".join(members)}
+        for name, members in SUITES.items()
+    ]
     show_rows([*rows, *suites], as_json)
 
 

@@ -38,12 +38,14 @@ format_option = click.option(
 @json_option
 def status(results_dir: Path, models: tuple[str, ...], tasks: tuple[str, ...], fmt: str, as_json: bool) -> None:
     """Done, partial, missing and failed per model and task, with the reason."""
-    from mtv.eval.protocols import expand_tasks
-    from mtv.leaderboards.frame import load
+    from mtv.eval.suites import expand_tasks, unavailable
+    from mtv.leaderboards.frame import load, suites
     from mtv.leaderboards.status import status_table
 
+    records = load(results_dir)
     wanted = [c.task for c in expand_tasks(list(tasks))]
-    _print(status_table(load(results_dir), models=models, tasks=wanted), "json" if as_json else fmt)
+    without = unavailable([*tasks, *suites(records)])
+    _print(status_table(records, models=models, tasks=wanted, unavailable=without), "json" if as_json else fmt)
 
 
 @click.command()
@@ -73,14 +75,23 @@ def table(
 ) -> None:
     """Models by tasks: value with its 95 % interval, best in bold, published values beside measured ones.
 
-    Results share a column only if protocol and data agree; --allow-mixed marks each cell with what differs.
+    Results share a column only if protocol and data agree; --allow-mixed marks each cell with what differs. A task that
+    the suite of a result names but that cannot run yet has a column that says so.
     """
-    from mtv.leaderboards.frame import load
+    from mtv.eval.suites import unavailable
+    from mtv.leaderboards.frame import load, suites
     from mtv.leaderboards.table import build_table
 
     records = load(results_dir, models=models, tasks=tasks, presets=presets)
     quoted = {"same": True, "all": "all", "none": False}[published]
-    _print(build_table(records, allow_mixed=allow_mixed, published=quoted, all_metrics=all_metrics), fmt)  # type: ignore[arg-type]
+    built = build_table(
+        records,
+        allow_mixed=allow_mixed,
+        published=quoted,  # type: ignore[arg-type]
+        all_metrics=all_metrics,
+        unavailable={} if tasks else unavailable(suites(records)),
+    )
+    _print(built, fmt)
 
 
 @click.command()

@@ -41,7 +41,11 @@ log = logging.getLogger(__name__)
 )
 @click.option("--data", type=DirPath, required=True, help="Folder that holds the data sets, up to two levels below.")
 @click.option("--out", type=DirPath, default=Path("results"), show_default=True, help="Result store.")
-@click.option("--protocol", default="paper", show_default=True, help="Preset for all tasks (`mtv-eval ls protocols`).")
+@click.option(
+    "--protocol",
+    default=None,
+    help="Preset for all tasks (`mtv-eval ls protocols`).  [default: mini for suite mini, else paper]",
+)
 @click.option(
     "--set",
     "settings",
@@ -91,6 +95,7 @@ def run(**options: Any) -> int:
     mtv-eval run -m clip-b16 -m siglip-b16 -t paper --data /data --out results
     mtv-eval run -m timm:vit_tiny_patch16_224@weights.safetensors -t spair --data /data --set spair.mode=centered
     mtv-eval run -m python:./my_model.py:build -t sevenscenes --data /data --dry-run
+    mtv-eval run -m clip-b16 -t mini --data /miniature
     torchrun --nproc-per-node 8 -m mtv.eval run -m mtv-b16 -t imagenet --data /data --device cuda
     """
     from mtv.eval.console import setup_logging
@@ -138,17 +143,21 @@ def _run(options: dict[str, Any]) -> int:
 
 def _jobs(options: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
     from mtv.eval.jobs import Job
-    from mtv.eval.protocols import expand_tasks, protocol_for
+    from mtv.eval.protocols import protocol_for
+    from mtv.eval.suites import expand_tasks, unavailable
 
     chosen = expand_tasks(list(options["tasks"]))
+    for task, reason in unavailable(options["tasks"]).items():
+        log.info("%s: not run, %s", task, reason)
     protocols, overrides = parse_settings(options["settings"], [c.task for c in chosen])
     jobs = []
     for choice in chosen:
         fields = {**choice.overrides, **protocols.get(choice.task, {}), "tower_dtype": options["dtype"]}
         if options["limit"] is not None:
             fields["limit"] = options["limit"]
-        protocol = protocol_for(choice.task, options["protocol"], fields)
-        jobs.append(Job(protocol=protocol, preset=options["protocol"], optional=choice.from_suite))
+        preset = options["protocol"] or choice.preset
+        protocol = protocol_for(choice.task, preset, fields)
+        jobs.append(Job(protocol=protocol, preset=preset, suite=choice.suite))
     return jobs, overrides
 
 
@@ -207,11 +216,13 @@ def _report(runner: Any, options: dict[str, Any]) -> None:
     elif options["as_json"]:
         click.echo(json.dumps([r.to_json() for r in runner.results], indent=1))
     elif runner.results and not options["quiet"]:
+        from mtv.eval.suites import unavailable
         from mtv.leaderboards.formats import render
         from mtv.leaderboards.frame import Stored
         from mtv.leaderboards.table import build_table
 
         stored = [Stored(path=Path(), record=r) for r in runner.results]
-        click.echo(render(build_table(stored, allow_mixed=True, published=False), "rich"))
+        table = build_table(stored, allow_mixed=True, published=False, unavailable=unavailable(options["tasks"]))
+        click.echo(render(table, "rich"))
     for failure in runner.failures:
         click.echo(f"FAILED {failure.what}: {failure.message}", err=True)

@@ -1,7 +1,8 @@
 """What every reader returns: typed items with stable ids, a fingerprint, and the verdict of the data check.
 
-A reader looks at names, headers and annotation files; it never decodes a picture, never writes and never downloads.
-Pictures are read later, by id, through `FileRef.read`.
+A reader looks at names, headers and annotation files; it never writes and never downloads. It decodes no picture,
+except that the dense sets look into a few label or depth maps, whose headers cannot tell a wrong copy. Pictures are
+read later, by id, through `FileRef.read`.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
@@ -81,6 +82,13 @@ class CheckReport:
     """`full` also decoded every file."""
 
 
+class ContentCheck(Protocol):
+    """How `data check --full` looks at one extra file. A picklable value: worker processes carry it."""
+
+    def __call__(self, content: bytes, *, name: str) -> None:
+        """Decode the bytes of the file called `name`. Raises DataError when they are not what they should be."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
     """Common part of every opened data set."""
@@ -94,7 +102,9 @@ class Dataset:
     images: dict[str, FileRef]
     """Sample id to picture, in canonical order (which the tie rule uses)."""
     extra_files: dict[str, FileRef] = field(default_factory=dict)
-    """Other files whose bytes change the number (depth maps); annotations are in the fingerprint already."""
+    """Other files whose bytes change the number (depth and label maps); annotations are in the fingerprint already."""
+    checks: dict[str, ContentCheck] = field(default_factory=dict)
+    """Key of `extra_files` to what `--full` does with its bytes; the others are only decoded, or must not be empty."""
 
     @property
     def fingerprint(self) -> str:
@@ -112,6 +122,13 @@ class ClassificationSet(Dataset):
     """Class ids in index order (ImageNet: sorted wnids; of a subset, the classes that are there)."""
     class_indices: np.ndarray
     """int64: index of each of `classes` in the full label space (ImageNet 0..999)."""
+    class_names: tuple[str, ...] | None = None
+    """Names of the full label space in its order, where the data set brings its own; None for ImageNet's."""
+
+    @property
+    def titles(self) -> tuple[str, ...]:
+        """What to call each of `classes` before people: its own name, else its id."""
+        return self.classes if self.class_names is None else tuple(self.class_names[i] for i in self.class_indices)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,6 +217,48 @@ class PosedSet(Dataset):
     """`navi_disparity`: metres = 655.350 / code; `millimetres`: code / 1000, 0 and 65535 invalid."""
     pairs: tuple[tuple[str, str], ...] = ()
     """Candidate pairs given by the set (posed RGB-D with a pairs file); empty where the protocol draws them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DepthImage:
+    """One picture with a depth map of the same size. NYUv2 and KITTI."""
+
+    id: str
+    """Key of `Dataset.images`."""
+    group: str
+    """Scene (NYUv2) or drive (KITTI): the unit that intervals resample."""
+    depth: FileRef
+    """16-bit depth PNG; `DepthSet.depth_encoding` says how to read it."""
+    size: tuple[int, int]
+    """Width, height in pixels of picture and depth map."""
+    focal: float | None
+    """Focal length in pixels as the list gives it; None where the layout has none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DepthSet(Dataset):
+    """Pictures with metric depth; `mtv.eval.datasets.dense_decode.read_depth_metres` decodes it."""
+
+    items: dict[str, DepthImage]
+    """Image id to depth map, in canonical order."""
+    depth_encoding: Literal["millimetres", "metres_256"]
+    """NYUv2: code / 1000; KITTI: code / 256 metres. Code 0 is missing in both."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentationSet(Dataset):
+    """Pictures with one class index per pixel; `mtv.eval.datasets.dense_decode.read_labels` decodes and maps it."""
+
+    labels: dict[str, FileRef]
+    """Image id to label PNG as it is on disk, values not yet mapped; also in `extra_files` as `<id>.label`."""
+    sizes: dict[str, tuple[int, int]]
+    """Image id to width, height of the picture, which the label map shares."""
+    classes: tuple[str, ...]
+    """Class names, stripped; the position is the index that `read_labels` returns."""
+    raw_to_train: np.ndarray
+    """int16, 256: value on disk to class index; `ignore_index` where unlabelled, -1 where the value must not occur."""
+    ignore_index: int = 255
+    """Index of pixels that are neither trained on nor scored."""
 
 
 def fingerprint_of(rows: Iterable[tuple[str, str]]) -> str:

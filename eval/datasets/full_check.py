@@ -1,5 +1,8 @@
 """`data check --full`: decode every picture, read every other file, and hash the bytes.
 
+What decoding means for a file that is no picture, the data set says (`Dataset.checks`): depth and label maps have to
+hold what their headers promise.
+
 The outcome is kept in a cache folder as `<quick fingerprint>.json`, together with a digest of names, sizes and
 modification times: it is reused only while no file has changed. Nothing is ever written into the data root.
 """
@@ -18,7 +21,7 @@ from pathlib import Path
 
 from mtv.atomic import atomic_write_json
 from mtv.errors import DataError, UsageError
-from mtv.eval.datasets.base import CheckReport, Dataset, FileRef
+from mtv.eval.datasets.base import CheckReport, ContentCheck, Dataset, FileRef
 from mtv.eval.datasets.common import IMAGE_SUFFIXES, some
 from mtv.hashing import sha256_lines
 
@@ -50,6 +53,7 @@ class _Job:
     key: str
     ref: FileRef
     image: bool
+    check: ContentCheck | None = None
 
 
 def full_check(
@@ -116,7 +120,10 @@ def _extend(report: CheckReport, outcome: FullOutcome) -> CheckReport:
 
 def _jobs(dataset: Dataset) -> list[_Job]:
     images = [_Job(key=f"image\t{i}", ref=ref, image=True) for i, ref in dataset.images.items()]
-    extra = [_Job(key=f"extra\t{i}", ref=ref, image=False) for i, ref in dataset.extra_files.items()]
+    extra = [
+        _Job(key=f"extra\t{i}", ref=ref, image=False, check=dataset.checks.get(i))
+        for i, ref in dataset.extra_files.items()
+    ]
     return images + extra
 
 
@@ -180,7 +187,7 @@ def _check(job: _Job) -> _Result:
         digest = hashlib.sha256(content).hexdigest()
         _decode(job, content)
     except DataError as e:
-        return job.key, job.ref.name, digest, e.message
+        return job.key, job.ref.name, digest, e.message.removeprefix(f"{job.ref.name}: ")
     return job.key, job.ref.name, digest, ""
 
 
@@ -189,6 +196,8 @@ def _decode(job: _Job, content: bytes) -> None:
         from mtv.encoders.preprocess import decode_rgb
 
         decode_rgb(content)
+    elif job.check is not None:
+        job.check(content, name=job.ref.name)
     elif job.ref.name.lower().endswith(IMAGE_SUFFIXES):
         _load(content)
     elif not content:

@@ -1,7 +1,8 @@
 """ImageNet-1k validation set: which copy this is, and whether its labels can be trusted.
 
 Verdicts follow `protocols/zero_shot_and_retrieval.md` section 2.2 with the override of `harness.md` section 8: other
-counts or fewer classes run under a label; labels that mean something else are refused.
+counts or fewer classes run under a label; labels that mean something else are refused. A set in ImageNet's layout with
+classes of its own (the miniature world) names them in `classnames.txt` beside `val/` and runs as `other classes (n)`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import numpy as np
 from mtv.errors import DataError
 from mtv.eval.datasets.base import CheckReport, ClassificationSet, FileRef, fingerprint_of
 from mtv.eval.datasets.common import Judgement, refuse, refuse_bad_headers, some, the_one
-from mtv.eval.datasets.imagenet_classes import agreement_with_reassessed, imagenet_wnids
+from mtv.eval.datasets.imagenet_classes import agreement_with_reassessed
 from mtv.eval.datasets.imagenet_layouts import VAL_NAME, Item, Listing, candidates, read_listing
 from mtv.eval.datasets.outcomes import missing
 from mtv.eval.datasets.registry import ReaderInfo
@@ -42,6 +43,7 @@ INFO = ReaderInfo(
     layout=(
         "<data>/imagenet/\n"
         "  val/<wnid>/ILSVRC2012_val_########.JPEG   1000 folders x 50 pictures, 6.3 GB\n"
+        "  classnames.txt                            for other classes than ImageNet's: lines `<wnid> <name>`\n"
         "or\n"
         "  val/ILSVRC2012_val_########.JPEG          50,000 pictures\n"
         "  ILSVRC2012_devkit_t12/data/{meta.mat, ILSVRC2012_validation_ground_truth.txt}\n"
@@ -78,7 +80,7 @@ def inspect(data: Path, *, split: str) -> tuple[CheckReport, ClassificationSet |
             return refuse(INFO, split, e, root=found[0] if len(found) == 1 else None), None
         return refuse(INFO, split, e, root=listing.root, layout=listing.layout, found=_counts(listing.items)), None
     report = _report(listing, items, judgement, split)
-    return report, _dataset(items, report)
+    return report, _dataset(listing, items, report)
 
 
 def _counts(items: Sequence[Item]) -> dict[str, int]:
@@ -99,7 +101,11 @@ def _unique(listing: Listing) -> list[Item]:
 def judge(listing: Listing) -> Judgement:
     """Compare a listing with what is known about the validation set (section 2.2)."""
     counts = Counter(i.index for i in listing.items)
-    n, wnids = len(listing.items), imagenet_wnids()
+    n, wnids = len(listing.items), listing.wnids
+    if listing.other is not None:
+        problems = (f"{len(wnids)} classes of its own instead of ImageNet's 1000.", *_absent(listing, counts))
+        shown = f"{len(counts)} of {len(wnids)}" if len(counts) < len(wnids) else len(wnids)
+        return Judgement(verdict="ok-but", label=f"other classes ({shown})", problems=problems)
     by_class = [i for i in listing.items if i.file.path.name.startswith(f"{wnids[i.index]}_")]
     if 2 * len(by_class) > n and median(counts.values()) >= TRAIN_PER_CLASS:
         return Judgement(
@@ -152,14 +158,16 @@ def _label_disagreement(listing: Listing) -> str:
     )
 
 
-def _count_remarks(listing: Listing, counts: Counter[int]) -> list[str]:
-    wnids = imagenet_wnids()
-    remarks = []
-    if len(counts) < 1000:
-        absent = [w for i, w in enumerate(wnids) if i not in counts]
-        remarks.append(f"{len(counts)} of 1000 classes; missing: {some(absent)}.")
+def _absent(listing: Listing, counts: Counter[int]) -> list[str]:
+    absent = [w for i, w in enumerate(listing.wnids) if i not in counts]
+    remarks = [f"{len(counts)} of {len(listing.wnids)} classes; missing: {some(absent)}."] if absent else []
     if listing.empty:
         remarks.append(f"class folders without a picture: {some(listing.empty)}.")
+    return remarks
+
+
+def _count_remarks(listing: Listing, counts: Counter[int]) -> list[str]:
+    wnids, remarks = listing.wnids, _absent(listing, counts)
     odd = [f"{wnids[i]} has {c}" for i, c in sorted(counts.items()) if c != PER_CLASS]
     if odd and len(odd) < len(counts):
         remarks.append(f"{len(odd)} classes with other than {PER_CLASS} pictures: {some(odd)}.")
@@ -170,7 +178,10 @@ def _count_remarks(listing: Listing, counts: Counter[int]) -> list[str]:
 
 
 def _report(listing: Listing, items: list[Item], judgement: Judgement, split: str) -> CheckReport:
-    wnids = imagenet_wnids()
+    rows = [(i.id, listing.wnids[i.index]) for i in items]
+    if listing.other is not None:
+        # Names decide the number where the set brings them, so other names are another data set.
+        rows += zip(listing.other.wnids, listing.other.names, strict=True)
     return CheckReport(
         name=INFO.name,
         verdict=judgement.verdict,
@@ -178,16 +189,15 @@ def _report(listing: Listing, items: list[Item], judgement: Judgement, split: st
         layout=listing.layout,
         split=split,
         found=_counts(items),
-        expected=dict(INFO.expected),
+        expected=dict(INFO.expected) if listing.other is None else {},
         label=judgement.label,
-        fingerprint=fingerprint_of((i.id, wnids[i.index]) for i in items),
+        fingerprint=fingerprint_of(rows),
         problems=judgement.problems,
         repair=judgement.repair,
     )
 
 
-def _dataset(items: list[Item], report: CheckReport) -> ClassificationSet:
-    wnids = imagenet_wnids()
+def _dataset(listing: Listing, items: list[Item], report: CheckReport) -> ClassificationSet:
     present = sorted({i.index for i in items})
     position = {index: p for p, index in enumerate(present)}
     images: dict[str, FileRef] = {i.id: i.file for i in items}
@@ -197,6 +207,7 @@ def _dataset(items: list[Item], report: CheckReport) -> ClassificationSet:
         report=report,
         images=images,
         labels=np.array([position[i.index] for i in items], dtype=np.int64),
-        classes=tuple(wnids[i] for i in present),
+        classes=tuple(listing.wnids[i] for i in present),
         class_indices=np.array(present, dtype=np.int64),
+        class_names=None if listing.other is None else listing.other.names,
     )

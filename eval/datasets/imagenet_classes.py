@@ -1,13 +1,15 @@
-"""The 1000 ImageNet-1k classes and what is known about the labels of the validation pictures.
+"""The 1000 ImageNet-1k classes, what is known about the labels of the validation pictures, and classes of a set's own.
 
-All lists come from files that installed libraries ship, read as files: neither timm nor torch is imported.
+All ImageNet lists come from files that installed libraries ship, read as files: neither timm nor torch is imported.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import runpy
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -18,6 +20,57 @@ WNIDS_SHA256 = "385e0240499426c022b773be1ae4da780f057b89c9694c7f47199f62746b6edd
 """SHA-256 of the sorted wnids joined by LF (`protocols/zero_shot_and_retrieval.md` section 2.1)."""
 NAMES_SHA256 = "571ae1c583b4be7da87519494c52bf405a46af05d5815627c7a0dee997068b60"
 """SHA-256 of open_clip's 1000 class names joined by LF (section 2.3)."""
+
+CLASS_NAMES = "classnames.txt"
+"""File that names classes: beside `val/` one line `<wnid> <name>` each; beside shards one name per ImageNet class."""
+WNID = re.compile(r"n\d{8}")
+_NAMED = re.compile(rf"({WNID.pattern})\s+(\S.*)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OtherClasses:
+    """A label space that is not ImageNet's, as `classnames.txt` defines it."""
+
+    wnids: tuple[str, ...]
+    """Class ids in ASCII order; the position is the class index."""
+    names: tuple[str, ...]
+    """Name of each."""
+
+
+def other_classes(path: Path) -> OtherClasses | None:
+    """Read a `classnames.txt` with one line `<wnid> <name>` per class.
+
+    Returns:
+        None where the file is absent, lists names alone (CLIP_benchmark's form), or has only wnids of ImageNet-1k: then
+        the labels are ImageNet's, and so are the names.
+
+    Raises:
+        DataError: a line without wnid or name among others that have both, a wnid that occurs twice, no text.
+    """
+    if not path.is_file():
+        return None
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as e:
+        raise DataError(f"{path}: not UTF-8 text ({e.reason})", "Save the file as UTF-8.") from e
+    lines = [(number, line.strip()) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+    if not any(WNID.match(line) for _, line in lines):
+        return None
+    names: dict[str, str] = {}
+    for number, line in lines:
+        match = _NAMED.fullmatch(line)
+        if match is None:
+            raise DataError(
+                f"{path}, line {number}: {line[:60]!r} is not `<wnid> <name>`",
+                "Write one class per line, such as `n90000001 mug`.",
+            )
+        if match[1] in names:
+            raise DataError(f"{path}, line {number}: {match[1]} occurs twice", "Name each class once.")
+        names[match[1]] = " ".join(match[2].split())
+    if set(names) <= set(imagenet_wnids()):
+        return None
+    wnids = tuple(sorted(names))
+    return OtherClasses(wnids=wnids, names=tuple(names[w] for w in wnids))
 
 
 @lru_cache(maxsize=1)

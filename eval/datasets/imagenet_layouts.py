@@ -10,11 +10,17 @@ from pathlib import Path
 from mtv.errors import DataError
 from mtv.eval.datasets.base import FileRef
 from mtv.eval.datasets.common import file_refs, names_in, roots_below, some
-from mtv.eval.datasets.imagenet_classes import check_class_names, imagenet_wnids
+from mtv.eval.datasets.imagenet_classes import (
+    CLASS_NAMES,
+    WNID,
+    OtherClasses,
+    check_class_names,
+    imagenet_wnids,
+    other_classes,
+)
 from mtv.eval.datasets.webdataset import read_samples, shard_paths, split_folder
 
 VAL_NAME = re.compile(r"ILSVRC2012_val_(\d{8})")
-WNID = re.compile(r"n\d{8}")
 ROOT_NAMES = ("imagenet", "imagenet1k", "imagenet-1k", "imagenet2012", "ilsvrc2012", "ilsvrc", "wds_imagenet1k")
 GROUND_TRUTH = "ILSVRC2012_validation_ground_truth.txt"
 SORTING = (
@@ -31,7 +37,7 @@ class Item:
     id: str
     """Sample id: `ILSVRC2012_val_########`, otherwise `wnid/name` or the webdataset key."""
     index: int
-    """Class index 0..999."""
+    """Class index: 0..999, or the place in the set's own classes."""
     file: FileRef
     """The picture."""
 
@@ -48,6 +54,13 @@ class Listing:
     """All pictures."""
     empty: tuple[str, ...] = ()
     """Class folders without a picture."""
+    other: OtherClasses | None = None
+    """Classes of the set's own; None for ImageNet's 1000."""
+
+    @property
+    def wnids(self) -> tuple[str, ...]:
+        """Class index to wnid."""
+        return imagenet_wnids() if self.other is None else self.other.wnids
 
 
 def candidates(data: Path) -> list[Path]:
@@ -63,7 +76,7 @@ def candidates(data: Path) -> list[Path]:
 
 
 def _image_folder(root: Path, likely: bool) -> Path | None:
-    if (root / "classnames.txt").is_file() and split_folder(root) is not None:
+    if (root / CLASS_NAMES).is_file() and split_folder(root) is not None:
         return root
     val = root / "val"
     return val if val.is_dir() and _is_image_folder(val, likely) else None
@@ -85,7 +98,7 @@ def read_listing(folder: Path, data: Path) -> Listing:
     Raises:
         DataError: a layout in which the labels are unknown or mean something else.
     """
-    if (folder / "classnames.txt").is_file() and split_folder(folder) is not None:
+    if (folder / CLASS_NAMES).is_file() and split_folder(folder) is not None:
         return read_webdataset(folder, data)
     folders, pictures = names_in(folder)
     if not folders:
@@ -99,22 +112,28 @@ def read_listing(folder: Path, data: Path) -> Listing:
 
 
 def read_class_folders(folder: Path, folders: Sequence[str], data: Path) -> Listing:
-    """`val/<wnid>/*`. Raises DataError for folders that are not wnids of ImageNet-1k."""
-    index = {w: i for i, w in enumerate(imagenet_wnids())}
+    """`val/<wnid>/*`. Raises DataError for folders that are no class of ImageNet-1k, nor of `classnames.txt`."""
+    other = other_classes(folder.parent / CLASS_NAMES)
+    index = {w: i for i, w in enumerate(imagenet_wnids() if other is None else other.wnids)}
     content = {name: names_in(folder / name) for name in folders}
-    _check_folder_names(folder, [name for name, (inner, pics) in content.items() if inner or pics or name in index])
+    strange = [name for name, (inner, pics) in content.items() if (inner or pics) and name not in index]
+    if strange and other is not None:
+        raise DataError(
+            f"{folder}: class folders that {CLASS_NAMES} beside it does not name: {some(strange)}",
+            f"Add a line `<wnid> <name>` for each to {CLASS_NAMES}, or remove them.",
+        )
+    _check_folder_names(folder, strange)
     items = tuple(
         Item(id=m.group() if (m := VAL_NAME.match(name)) else f"{wnid}/{name}", index=index[wnid], file=ref)
         for wnid, (_, pictures) in content.items()
         for name, ref in zip(pictures, file_refs(data, folder / wnid, pictures), strict=True)
     )
     empty = tuple(name for name, (_, pictures) in content.items() if not pictures and name in index)
-    return Listing(root=folder, layout="class folders named by wnid", items=items, empty=empty)
+    layout = "class folders named by wnid" + (f", own classes ({CLASS_NAMES})" if other is not None else "")
+    return Listing(root=folder, layout=layout, items=items, empty=empty, other=other)
 
 
-def _check_folder_names(folder: Path, names: Sequence[str]) -> None:
-    known = set(imagenet_wnids())
-    strange = [n for n in names if n not in known]
+def _check_folder_names(folder: Path, strange: Sequence[str]) -> None:
     if not strange:
         return
     if all(n.isdigit() for n in strange):
@@ -126,7 +145,8 @@ def _check_folder_names(folder: Path, names: Sequence[str]) -> None:
     if any(WNID.fullmatch(n) for n in strange):
         raise DataError(
             f"{folder}: class folders that are not among the 1000 ImageNet-1k wnids: {some(strange)}",
-            "Remove them, or use the ILSVRC2012 validation set.",
+            "Remove them, or use the ILSVRC2012 validation set; a set of other classes needs a line `<wnid> <name>` "
+            f"for each of its classes in {CLASS_NAMES} beside {folder.name}/.",
         )
     raise DataError(
         f"{folder}: class folders are not wnids: {some(strange)}",
@@ -209,7 +229,7 @@ def read_devkit_ids(path: Path) -> dict[int, str]:
 
 def read_webdataset(root: Path, data: Path) -> Listing:
     """CLIP_benchmark shards: pictures with a `.cls` member, an index into `classnames.txt`."""
-    check_class_names(root / "classnames.txt")
+    check_class_names(root / CLASS_NAMES)
     folder = split_folder(root)
     assert folder is not None
     items = []

@@ -1,4 +1,4 @@
-"""Reading pictures and depth maps of the correspondence sets: sizes from headers only, and decoding with named errors.
+"""Reading pictures and depth maps: sizes from headers only, and decoding with named errors.
 
 Callers pass the bytes (`FileRef.read`) and the name that an error should bear (`FileRef.name`).
 """
@@ -16,8 +16,9 @@ from PIL import Image, ImageOps
 
 from mtv.errors import DataError, UsageError
 
-DepthEncoding = Literal["navi_disparity", "millimetres"]
-"""`navi_disparity`: metres = 655.350 / code; `millimetres`: code / 1000, 65535 invalid. Code 0 is invalid in both."""
+DepthEncoding = Literal["navi_disparity", "millimetres", "metres_256"]
+"""`navi_disparity`: metres = 655.350 / code; `millimetres`: code / 1000, 65535 invalid; `metres_256`: code / 256, as in
+KITTI. Code 0 is invalid in all."""
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_GREY = 0
@@ -69,23 +70,37 @@ def picture_size(path: Path, *, name: str, exif: bool) -> tuple[int, int]:
         name: what an error calls it.
         exif: True for the size after EXIF transposition.
     """
+    (width, height), orientation = picture_header(path, name=name)
+    return (height, width) if exif and orientation in (5, 6, 7, 8) else (width, height)
+
+
+def picture_header(path: Path, *, name: str) -> tuple[tuple[int, int], int]:
+    """(Width, height) as stored and the EXIF orientation (1 where there is none); nothing is decoded.
+
+    Raises:
+        DataError: no readable header; names `name`.
+    """
     try:
         with Image.open(path) as image:
-            width, height = image.size
-            turned = exif and image.getexif().get(_EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
+            # PIL decodes a whole PNG in search of an EXIF chunk after the pixels.
+            with_exif = image.format != "PNG" or "exif" in image.info
+            return image.size, image.getexif().get(_EXIF_ORIENTATION, 1) if with_exif else 1
     except Exception as e:  # every way a decoder can fail means the same to the user
         raise DataError(f"{name}: no readable image header ({e})", _BROKEN) from e
-    return (height, width) if turned else (width, height)
 
 
 def depth_size(path: Path, *, name: str) -> tuple[int, int]:
     """Width, height of a depth PNG from its header. Raises DataError unless it is a 16-bit grey PNG."""
+    return check_depth_header(read_head(path, name=name), name=name)
+
+
+def read_head(path: Path, *, name: str) -> bytes:
+    """The first 26 bytes, which hold a PNG's size and pixel format. Raises DataError when it cannot be read."""
     try:
         with path.open("rb") as f:
-            head = f.read(26)
+            return f.read(26)
     except OSError as e:
         raise DataError(f"{name}: cannot be read ({e.strerror or e})") from e
-    return check_depth_header(head, name=name)
 
 
 def check_depth_header(head: bytes, *, name: str) -> tuple[int, int]:
@@ -94,16 +109,25 @@ def check_depth_header(head: bytes, *, name: str) -> tuple[int, int]:
     Raises:
         DataError: not a PNG, or not 16-bit grey (8-bit copies have lost precision and scale).
     """
-    if len(head) < 26 or head[:8] != _PNG_SIGNATURE:
+    parsed = png_header(head)
+    if parsed is None:
         raise DataError(f"{name}: not a PNG file", "Depth maps must be the original 16-bit grey PNGs.")
-    width, height, bits, colour = struct.unpack(">IIBB", head[16:26])
+    width, height, bits, colour = parsed
     if bits != 16 or colour != _PNG_GREY:
         kind = "grey" if colour == _PNG_GREY else "not grey"
         raise DataError(f"{name}: depth is {bits}-bit, {kind}", "Depth maps must be the original 16-bit grey PNGs.")
     return width, height
 
 
-@lru_cache(maxsize=2)
+def png_header(head: bytes) -> tuple[int, int, int, int] | None:
+    """Width, height, bits per sample and colour type of a PNG from its first 26 bytes; None when it is no PNG."""
+    if len(head) < 26 or head[:8] != _PNG_SIGNATURE:
+        return None
+    width, height, bits, colour = struct.unpack(">IIBB", head[16:26])
+    return width, height, bits, colour
+
+
+@lru_cache(maxsize=3)
 def _metres_of_code(encoding: DepthEncoding) -> np.ndarray:
     codes = np.arange(65536, dtype=np.float64)
     if encoding == "navi_disparity":
@@ -111,6 +135,8 @@ def _metres_of_code(encoding: DepthEncoding) -> np.ndarray:
     elif encoding == "millimetres":
         metres = codes / 1000
         metres[65535] = 0
+    elif encoding == "metres_256":
+        metres = codes / 256
     else:
-        raise UsageError(f"unknown depth encoding {encoding!r}; known: navi_disparity, millimetres")
+        raise UsageError(f"unknown depth encoding {encoding!r}; known: navi_disparity, millimetres, metres_256")
     return metres.astype(np.float32)

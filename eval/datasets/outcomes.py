@@ -1,4 +1,4 @@
-"""The verdicts that the correspondence readers share: missing, two candidates, wrong, and the label of a subset."""
+"""The verdicts that the correspondence and dense readers share: missing, two candidates, wrong, a labelled subset."""
 
 from __future__ import annotations
 
@@ -77,15 +77,20 @@ def usable(
     unit: str,
     fingerprint: str,
     notes: Sequence[str] = (),
+    labels: Sequence[str] = (),
 ) -> CheckReport:
     """`ok` when every expected count is met and there is no note, else `ok-but`, labelled `subset (n of N)` in `unit`.
 
     Args:
         unit: the key of `expected` that the label counts.
         notes: further reasons why this is not the full set, one sentence each.
+        labels: what the notes add to the label, a few words each (`filled`); they need a note that explains them.
     """
     differs = any(found.get(key, 0) != count for key, count in expected.items())
     verdict: Verdict = "ok-but" if differs or notes else "ok"
+    n, full = found.get(unit, 0), expected[unit]
+    extent = f"{n} {unit} instead of {full}" if n > full else f"subset ({n} of {full})"
+    parts = ([] if n == full and labels else [extent]) + list(labels)
     problems = ((f"not the full set: {describe_counts(dict(found), dict(expected))}",) if differs else ()) + tuple(
         notes
     )
@@ -97,7 +102,7 @@ def usable(
         split=split,
         found=dict(found),
         expected=dict(expected),
-        label=f"subset ({found.get(unit, 0)} of {expected[unit]})" if verdict == "ok-but" else "",
+        label=", ".join(parts) if verdict == "ok-but" else "",
         fingerprint=fingerprint,
         problems=problems,
     )

@@ -18,6 +18,7 @@ from typing import Any
 
 from mtv.errors import DataError, UsageError, unknown
 from mtv.eval.datasets.base import CheckReport, Dataset
+from mtv.eval.datasets.manifest_check import compare_with_manifest
 
 READERS: Mapping[str, str] = {
     "imagenet": "mtv.eval.datasets.imagenet",
@@ -27,6 +28,14 @@ READERS: Mapping[str, str] = {
     "navi": "mtv.eval.datasets.navi",
     "spair": "mtv.eval.datasets.spair",
     "sevenscenes": "mtv.eval.datasets.posed_rgbd",
+    "cvbench": "mtv.eval.datasets.cvbench",
+    "mmvp": "mtv.eval.datasets.mmvp",
+    "realworldqa": "mtv.eval.datasets.realworldqa",
+    "ade20k": "mtv.eval.datasets.ade20k",
+    "camvid": "mtv.eval.datasets.segmentation_sets:camvid",
+    "nyu40": "mtv.eval.datasets.segmentation_sets:nyu40",
+    "nyuv2": "mtv.eval.datasets.nyuv2",
+    "kitti": "mtv.eval.datasets.kitti",
 }
 """Data set name to `module` or `module:object`; the module or object holds `INFO` and `inspect`."""
 
@@ -106,7 +115,8 @@ def check_dataset(
         return report
     from mtv.eval.datasets.full_check import full_check
 
-    return full_check(dataset, data=data, cache=cache, workers=workers, progress=progress)
+    checked = full_check(dataset, data=data, cache=cache, workers=workers, progress=progress)
+    return compare_with_manifest(checked, full=True)
 
 
 def open_dataset(name: str, data: Path, *, split: str | None = None, **options: Any) -> Dataset:
@@ -142,7 +152,8 @@ def _inspect(
     report, dataset = reader.inspect(Path(data), split=split or info.default_split, **options)
     if (dataset is None) != (report.verdict in ("wrong", "missing")):
         raise AssertionError(f"reader {name} returned verdict {report.verdict!r} and a data set: {dataset is not None}")
-    return report, dataset
+    report = compare_with_manifest(report, full=False)
+    return report, None if report.verdict == "wrong" else dataset
 
 
 def _check_option(info: ReaderInfo, key: str, value: Any) -> None:

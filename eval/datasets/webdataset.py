@@ -7,7 +7,6 @@ caption written as backslash-n), and `classnames.txt` or `dataset_type.txt` besi
 
 from __future__ import annotations
 
-import tarfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,25 +14,10 @@ from pathlib import Path
 from mtv.errors import DataError
 from mtv.eval.datasets.base import FileRef
 from mtv.eval.datasets.common import some
+from mtv.shards.tar import scan_tar
 
 SPLIT_FOLDERS = ("test", "val", "validation")
 IMAGE_EXTENSIONS = ("webp", "png", "jpg", "jpeg")
-_BLOCK = 512
-_TRUNCATED = "The archive is truncated; copy it again."
-
-
-@dataclass(frozen=True, kw_only=True)
-class Member:
-    """One file inside a tar."""
-
-    key: str
-    """Path up to the first dot of the base name: members with equal keys form a sample."""
-    ext: str
-    """The rest, lower case, without the dot."""
-    offset: int
-    """First byte of the contents."""
-    size: int
-    """Bytes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,51 +53,6 @@ class Sample:
             return ref.read().decode("utf-8")
         except UnicodeDecodeError as e:
             raise DataError(f"{ref.name}: not UTF-8 text ({e.reason})", "Export the shards again.") from e
-
-
-def index_tar(path: Path) -> list[Member]:
-    """Regular members of an uncompressed tar in archive order, from the headers alone.
-
-    Raises:
-        DataError: not an uncompressed tar, or it ends early; names the file.
-    """
-    members: list[Member] = []
-    end = 0
-    try:
-        size = path.stat().st_size
-        with tarfile.open(path, "r:") as tar:
-            for info in tar:
-                end = info.offset_data + -(-info.size // _BLOCK) * _BLOCK
-                named = _split_name(info.name)
-                if info.isreg() and named is not None:
-                    members.append(Member(key=named[0], ext=named[1], offset=info.offset_data, size=info.size))
-    except tarfile.ReadError as e:
-        hint = _TRUNCATED if members or "end of data" in str(e) else "Use an uncompressed .tar; gunzip a .tar.gz."
-        raise DataError(f"{path}: cannot be read as an uncompressed tar ({e})", hint) from e
-    except OSError as e:
-        raise DataError(f"{path}: cannot be read ({e.strerror or e})") from e
-    _check_end(path, end, size)
-    return members
-
-
-def _check_end(path: Path, end: int, size: int) -> None:
-    """tarfile takes a cut between two members for the end: only the zero block that must follow proves completeness."""
-    with path.open("rb") as f:
-        f.seek(end)
-        mark = f.read(_BLOCK)
-    if mark != b"\0" * _BLOCK:
-        raise DataError(
-            f"{path}: no end-of-archive block at byte {end} of {size}; members after it are lost", _TRUNCATED
-        )
-
-
-def _split_name(name: str) -> tuple[str, str] | None:
-    name = name.removeprefix("./")
-    folder, slash, base = name.rpartition("/")
-    stem, dot, ext = base.partition(".")
-    if not stem or not dot:
-        return None
-    return folder + slash + stem, ext.lower()
 
 
 def shard_paths(folder: Path) -> list[Path]:
@@ -160,7 +99,7 @@ def read_samples(shards: Sequence[Path], data: Path) -> list[Sample]:
     samples: dict[str, Sample] = {}
     for shard in shards:
         name = shard.relative_to(data).as_posix()
-        for m in index_tar(shard):
+        for m in scan_tar(shard):
             files = samples.setdefault(m.key, Sample(key=m.key, files={})).files
             member = f"{name}/{m.key}.{m.ext}"
             if m.ext in files:

@@ -34,7 +34,7 @@ TASKS: dict[str, tuple[str, dict[str, Any]]] = {
     "coco": ("paper", {}),
     "flickr30k": ("paper", {}),
     "flickr8k": ("paper", {}),
-    "navi": ("mini", {}),
+    "navi": ("paper", {"stride": 1, "matches": 200}),
     "spair": ("paper", {}),
     "sevenscenes": ("mini", {}),
 }

@@ -13,9 +13,10 @@ from mtv.encoders.base import Encoder
 from mtv.errors import UsageError
 from mtv.eval.artefacts import captioned
 from mtv.eval.datasets.base import ClassificationSet
+from mtv.eval.datasets.common import some
 from mtv.eval.datasets.registry import open_dataset
 from mtv.eval.features.request import FeatureRequest
-from mtv.eval.protocols import ImageNetProtocol
+from mtv.eval.protocols import OWN_NAMES, ImageNetProtocol
 from mtv.eval.task import Scored, Task, TaskRun
 from mtv.eval.tasks.common import (
     extremes,
@@ -59,9 +60,9 @@ class ImageNetTask(Task[ImageNetProtocol, ClassificationSet]):
         """Names of the candidate classes, and the candidate of each image.
 
         Raises:
-            UsageError: a list of names that fits neither the data set nor ImageNet's 1000 classes.
+            UsageError: a list of names that fits neither the data set nor its full label space (ImageNet's 1000).
         """
-        names = list(load_class_names(self.protocol.classnames))
+        names = self._names(dataset)
         if len(names) == len(dataset.classes):
             return names, dataset.labels
         if len(names) <= int(dataset.class_indices.max()):
@@ -72,6 +73,24 @@ class ImageNetTask(Task[ImageNetProtocol, ClassificationSet]):
         if self.protocol.classes == "all":
             return names, dataset.class_indices[dataset.labels]
         return [names[i] for i in dataset.class_indices], dataset.labels
+
+    def _names(self, dataset: ClassificationSet) -> list[str]:
+        choice, own = self.protocol.classnames, dataset.class_names
+        if choice == OWN_NAMES:
+            if own is None:
+                raise UsageError(
+                    f"imagenet.classnames={OWN_NAMES}: this data set brings no names, its classes are ImageNet's",
+                    "Use --set imagenet.classnames=imagenet, or another preset than mini. A set of other classes names "
+                    "them in classnames.txt beside val/, one line `<wnid> <name>` each.",
+                )
+            return list(own)
+        if choice == "imagenet" and own is not None:
+            raise UsageError(
+                f"imagenet.classnames=imagenet: this data set has {len(own)} classes of its own ({some(own, 3)}); "
+                "ImageNet's names do not fit them",
+                f"Use --protocol mini, or --set imagenet.classnames={OWN_NAMES}.",
+            )
+        return list(load_class_names(choice))
 
     def score(self, run: TaskRun[ClassificationSet]) -> Scored:
         """Rank of the true class of every image."""

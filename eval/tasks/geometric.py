@@ -80,6 +80,11 @@ class GeometricTask(Task[P, PosedSet], abc.ABC):
         """Whether recall pools matches (`probe3d`) or averages pairs (`centered`)."""
         return False
 
+    @property
+    def pixel_zoom(self) -> float:
+        """Pixels of the network input per pixel of the thresholds in `spec`."""
+        return 1.0
+
     def open(self, data: Path) -> PosedSet:
         """The set, cut to the pairs of the protocol and the images they use."""
         found = self.open_all(data)
@@ -140,7 +145,7 @@ class GeometricTask(Task[P, PosedSet], abc.ABC):
                 name=f"{a} {b}",
             )
             pose = relative_pose(pose_of(data, a), pose_of(data, b))
-            scores.append(score_pair(found, item0.xyz, item1.xyz, pose, item1.focal, self.spec))
+            scores.append(score_pair(found, item0.xyz, item1.xyz, pose, item1.focal, self.spec, zoom=self.pixel_zoom))
             matches[i] = found
             run.tick("match", i + 1, len(data.pairs), a)
         return Scored(
@@ -188,11 +193,12 @@ class GeometricTask(Task[P, PosedSet], abc.ABC):
     def _recipes(self) -> dict[str, Recipe]:
         out: dict[str, Recipe] = {}
         cm: list[str] = [f"{t * 100:g}cm" for t in self.spec.metres]
-        for name in [*cm, *(f"{t:g}px" for t in self.spec.pixels)]:
+        limits = {name: name for name in cm} | {f"{t:g}px": self._pixel_limit(t) for t in self.spec.pixels}
+        for name, limit in limits.items():
             how = (
                 {"column": f"hits_{name}", "weight": "n"} if self.pooled_over_matches else {"column": f"recall_{name}"}
             )
-            out[f"recall_{name}"] = Recipe(kind="ratio", describe=f"matches closer than {name}", **cast(Any, how))
+            out[f"recall_{name}"] = Recipe(kind="ratio", describe=f"matches closer than {limit}", **cast(Any, how))
         at = f"{self.spec.bin_metres * 100:g}cm"
         keys = bin_keys(self.spec)
         for key, (lo, hi) in zip(keys, self.spec.bins, strict=True):
@@ -211,6 +217,11 @@ class GeometricTask(Task[P, PosedSet], abc.ABC):
         )
         out["avg_recall_bins"] = Recipe(kind="average", of=tuple(keys), scale=1.0, describe="mean of the angle bins")
         return out
+
+    def _pixel_limit(self, threshold: float) -> str:
+        """A pixel threshold in words; metrics keep the original's name where the input is smaller or larger."""
+        zoom = self.pixel_zoom
+        return f"{threshold:g}px" + (f" times {zoom:g} (input size over the original's)" if zoom != 1 else "")
 
     def _pictures(
         self,

@@ -130,9 +130,9 @@ def _pictures(
         for turn, position in enumerate(positions):
             i = int(kept[position])
             pixels = pixels_of(request, request.ids[i])
-            predicted = data.classes[int(outcome.predicted_M[i])]
+            predicted = data.titles[int(outcome.predicted_M[i])]
             lines = [
-                f"true: {data.classes[data.labels[i]]}",
+                f"true: {data.titles[data.labels[i]]}",
                 f"voted: {predicted}",
                 f"nearest: {request.ids[int(outcome.nearest_M[i])]}",
             ]

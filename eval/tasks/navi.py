@@ -16,7 +16,7 @@ from mtv.eval.protocols import NaviProtocol
 from mtv.eval.tasks.geometric import GeometricTask, pose_of
 from mtv.probes.correspondence import NAVI, draw_navi_pairs
 from mtv.probes.matching import lookup_map, upsample_map
-from mtv.probes.navi_prepare import PreparedItem
+from mtv.probes.navi_prepare import SIDE, PreparedItem
 
 
 class NaviTask(GeometricTask[NaviProtocol]):
@@ -28,6 +28,11 @@ class NaviTask(GeometricTask[NaviProtocol]):
     def pooled_over_matches(self) -> bool:
         """`probe3d` pools matches."""
         return self.protocol.mode == "probe3d"
+
+    @property
+    def pixel_zoom(self) -> float:
+        """The thresholds are 5, 25, 50 pixels of the 512 crop."""
+        return self.protocol.size / SIDE
 
     def open_all(self, data: Path) -> PosedSet:
         """NAVI v1.0 or v1.5."""
@@ -56,19 +61,22 @@ class NaviTask(GeometricTask[NaviProtocol]):
         return {k: (v, dataset.posed[k].depth) for k, v in dataset.images.items()}
 
     def preparation(self, dataset: PosedSet) -> NaviPreparation:
-        """Object crop at 512."""
+        """Object crop at the protocol's size."""
         cameras = {
             k: NaviCamera(focal=v.intrinsics[0], size=v.size, downsampled=v.downsampled)
             for k, v in dataset.posed.items()
         }
-        return NaviPreparation(mode=self.protocol.mode, cameras=cameras)
+        p = self.protocol
+        return NaviPreparation(mode=p.mode, size=p.size, grid=p.grid, cameras=cameras)
 
     def geometry(self, dataset: PosedSet, image: str) -> PreparedItem:
-        """Points of the 128 x 128 grid."""
+        """Points of the matching grid."""
         return self.preparation(dataset).item(image, None, dataset.posed[image].depth.read())
 
     def grid_features(self, tokens_HWD: Tensor, encoder: Encoder, item: PreparedItem) -> Tensor:
         """Bicubic map (`probe3d`) or bicubic lookup at the true place of each cell (`centered`)."""
-        if self.protocol.mode == "probe3d":
-            return upsample_map(tokens_HWD, (item.valid.shape[0], item.valid.shape[1]))
-        return lookup_map(tokens_HWD, image_size=(512, 512), patch=encoder.patch_size)
+        p = self.protocol
+        if p.mode == "probe3d":
+            return upsample_map(tokens_HWD, (p.grid, p.grid))
+        step = p.size // p.grid
+        return lookup_map(tokens_HWD, image_size=(p.size, p.size), patch=encoder.patch_size, step=step, phase=step // 2)

@@ -37,9 +37,9 @@ def make_runner(
     return Runner(data, ResultStore(out) if out else None, RunOptions(extract=extract, shard=shard, **options))
 
 
-def make_job(task: str, preset: str = "paper", *, optional: bool = False, **fields: Any) -> Job:
-    """A task under a preset with overrides."""
-    return Job(protocol=protocol_for(task, preset, fields), preset=preset, optional=optional)
+def make_job(task: str, preset: str = "paper", *, suite: str = "", **fields: Any) -> Job:
+    """A task under a preset with overrides; with `suite`, as if that suite had brought it."""
+    return Job(protocol=protocol_for(task, preset, fields), preset=preset, suite=suite)
 
 
 Table = dict[str, np.ndarray]

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from mtv.errors import UsageError
 from mtv.eval.protocol import field_docs
-from mtv.eval.protocols import LIST_SHA256, PROTOCOLS, SUITES, expand_tasks, protocol_for
+from mtv.eval.protocols import LIST_SHA256, PLANNED, PROTOCOLS, protocol_for
+from mtv.eval.suites import SUITES, expand_tasks, unavailable
 from mtv.eval.task import TASKS, stable_subset
 from mtv.hashing import canonical_json, sha256_lines
 
@@ -99,8 +100,8 @@ def test_suites_expand_and_a_named_task_wins() -> None:
     assert set(TASKS) == set(PROTOCOLS)
     for name, members in SUITES.items():
         chosen = expand_tasks([name])
-        assert [c.task for c in chosen] == list(members)
-        assert all(c.from_suite for c in chosen)
+        assert [c.task for c in chosen] == [t for t in members if t not in PLANNED]
+        assert all(c.from_suite and c.suite == name for c in chosen)
         for c in chosen:
             protocol_for(c.task, "paper", c.overrides)
     both = {c.task: c for c in expand_tasks(["knn", "real"])}
@@ -108,6 +109,16 @@ def test_suites_expand_and_a_named_task_wins() -> None:
     assert both["coco"].from_suite
     with pytest.raises(UsageError, match="paper"):
         expand_tasks(["papr"])
+
+
+def test_planned_tasks_are_left_out_of_suites_and_refused_by_name() -> None:
+    assert not set(PLANNED) & set(PROTOCOLS)
+    assert {t for members in SUITES.values() for t in members} <= set(PLANNED) | set(PROTOCOLS)
+    assert unavailable(["knn", "mini", "paper"]) == {"vqa": "task not available"}
+    assert unavailable(["knn", "real", "nothing"]) == {}
+    for ask in (lambda: expand_tasks(["mini", "vqa"]), lambda: protocol_for("vqa")):
+        with pytest.raises(UsageError, match="task vqa is not available yet: MMVP, CV-Bench and RealWorldQA"):
+            ask()
 
 
 @given(

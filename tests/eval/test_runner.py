@@ -237,7 +237,7 @@ def test_a_bug_in_a_reader_stops_only_its_task(
 def test_a_suite_leaves_out_what_does_not_suit_and_a_name_insists(
     image_only: Encoder, world: Path, tmp_path: Path
 ) -> None:
-    suite = make_job("coco", optional=True)
+    suite = make_job("coco", suite="paper")
     runner = go(make_runner(world, tmp_path / "a"), image_only, suite, KNN)
     assert runner.exit_code == 0
     assert [p.state for p in runner.plans] == [f"skip: {image_only.info.spec} has no text tower", "run"]

@@ -110,6 +110,7 @@ def check_geometric(
     bins: Sequence[tuple[float, float]],
     at: float,
     keys: Sequence[str],
+    zoom: float = 1.0,
 ) -> None:
     """Hits per pair and threshold, means over pairs, means per angle bin."""
     assert table["sample_id"].tolist() == list(outcomes)
@@ -117,7 +118,7 @@ def check_geometric(
     expected: dict[str, float | None] = {}
     for kind, thresholds, unit_name in ((1, cm, "cm"), (2, (5, 25, 50), "px")):
         for t in thresholds:
-            limit = t / 100 if kind == 1 else t
+            limit = t / 100 if kind == 1 else t * zoom
             hits = [sum(e < limit for e in o[kind]) for o in outcomes.values()]
             assert table[f"hits_{t}{unit_name}"].tolist() == hits, (t, unit_name)
             expected[f"recall_{t}{unit_name}"] = 100 * float(
@@ -173,12 +174,18 @@ def test_sevenscenes_is_naive_matching(model: str, world: Path, tmp_path: Path, 
     check_geometric(record, table, outcomes, (2, 5, 10), bins, 0.05, keys)
 
 
-@pytest.mark.parametrize("mode", ["probe3d", "centered"])
-def test_navi_is_naive_matching(tiny_encoder: Encoder, world: Path, tmp_path: Path, mode: Any) -> None:
+@pytest.mark.parametrize(
+    ("mode", "size", "grid"),
+    [("probe3d", 512, 128), ("centered", 512, 128), ("probe3d", 128, 64), ("centered", 192, 48), ("centered", 100, 50)],
+)
+def test_navi_is_naive_matching(
+    tiny_encoder: Encoder, world: Path, tmp_path: Path, mode: Any, size: int, grid: int
+) -> None:
+    """Size 100 is no multiple of the patch: the padding enters the lookup."""
     from mtv.eval.datasets.navi import rotation_from_quaternion
     from mtv.probes.navi_prepare import downsample_for_cache, prepare_navi
 
-    fields = {"matches": 40, "stride": 2}
+    fields = {"matches": 40, "stride": 2} | ({} if size == 512 else {"size": size, "grid": grid})
     record, table = measure(
         tiny_encoder, make_job("navi", "paper" if mode == "probe3d" else mode, **fields), world, tmp_path
     )
@@ -193,20 +200,23 @@ def test_navi_is_naive_matching(tiny_encoder: Encoder, world: Path, tmp_path: Pa
             if mode == "probe3d":
                 rgb, depth = downsample_for_cache(rgb, depth, jpeg_roundtrip=True)
             focal = r["camera"]["focal_length"]
-            item = prepare_navi(rgb, depth, focal_full=focal, full_size=tuple(r["image_size"]), mode=mode)
+            item = prepare_navi(
+                rgb, depth, focal_full=focal, full_size=tuple(r["image_size"]), mode=mode, size=size, grid=grid
+            )
             map_DHW = tokens(tiny_encoder, item.image, statistics)
             if mode == "probe3d":
-                up = F.interpolate(map_DHW[None], (128, 128), mode="bicubic", align_corners=False)[0]
-                grid = (up / up.norm(dim=0)).flatten(1).T.numpy()
+                up = F.interpolate(map_DHW[None], (grid, grid), mode="bicubic", align_corners=False)[0]
+                cells = (up / up.norm(dim=0)).flatten(1).T.numpy()
             else:
-                place = 2 * (np.arange(2, 512, 4) + 0.5) / 512 - 1
-                grid = cubic_grid(map_DHW, [place, place])
+                step, pad = size // grid, (-size % tiny_encoder.patch_size) // 2
+                place = 2 * (np.arange(step // 2, size, step) + 0.5 + pad) / (size + 2 * pad) - 1
+                cells = cubic_grid(map_DHW, [place, place])
             pose = np.eye(4)
             pose[:3, :3] = rotation_from_quaternion(r["camera"]["q"])
             pose[:3, 3] = np.array(r["camera"]["t"]) / 1000
             keep = item.valid.flatten().numpy()
             views[f"{folder.name}/wild_set/{stem}"] = (
-                grid[keep],
+                cells[keep],
                 item.xyz.numpy().reshape(-1, 3)[keep],
                 pose,
                 item.focal,
@@ -219,4 +229,4 @@ def test_navi_is_naive_matching(tiny_encoder: Encoder, world: Path, tmp_path: Pa
     assert len(outcomes) == 4
     bins = ((0, 30), (30, 60), (60, 90), (90, 120))
     keys = [f"recall_2cm_{lo}_{hi}" for lo, hi in bins]
-    check_geometric(record, table, outcomes, (1, 2, 5), bins, 0.02, keys)
+    check_geometric(record, table, outcomes, (1, 2, 5), bins, 0.02, keys, zoom=size / 512)

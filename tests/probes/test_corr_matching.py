@@ -58,20 +58,23 @@ def test_upsample_equals_torch_bicubic(shape: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("size", "patch", "tokens", "pads"),
+    ("size", "patch", "tokens", "pads", "step"),
     [
-        ((512, 512), 16, (32, 32), (0, 0)),
-        ((512, 512), 14, (37, 37), (3, 3)),
-        ((480, 640), 16, (30, 40), (0, 0)),
-        ((480, 640), 14, (35, 46), (5, 2)),
+        ((512, 512), 16, (32, 32), (0, 0), 4),
+        ((512, 512), 14, (37, 37), (3, 3), 4),
+        ((480, 640), 16, (30, 40), (0, 0), 4),
+        ((480, 640), 14, (35, 46), (5, 2), 4),
+        ((192, 192), 8, (24, 24), (0, 0), 4),
+        ((192, 192), 14, (14, 14), (2, 2), 2),
+        ((150, 150), 16, (10, 10), (5, 5), 3),
     ],
 )
 def test_lookup_equals_grid_sample(
-    size: tuple[int, int], patch: int, tokens: tuple[int, int], pads: tuple[int, int]
+    size: tuple[int, int], patch: int, tokens: tuple[int, int], pads: tuple[int, int], step: int
 ) -> None:
     x = torch.randn(*tokens, 16, generator=torch.Generator().manual_seed(1))
     axes = [
-        2 * (torch.arange(s // 4, dtype=torch.float64) * 4 + 2 + 0.5 + p) / (s + 2 * p) - 1
+        2 * (torch.arange(s // step, dtype=torch.float64) * step + step // 2 + 0.5 + p) / (s + 2 * p) - 1
         for s, p in zip(size, pads, strict=True)
     ]
     y, x_axis = torch.meshgrid(*axes, indexing="ij")
@@ -82,8 +85,10 @@ def test_lookup_equals_grid_sample(
         padding_mode="border",
         align_corners=False,
     )
-    got = lookup_map(x, image_size=size, patch=patch)
-    assert got.shape == (size[0] // 4, size[1] // 4, 16)
+    got = lookup_map(x, image_size=size, patch=patch, step=step, phase=step // 2)
+    assert got.shape == (size[0] // step, size[1] // step, 16)
+    if step == 4:
+        assert torch.equal(got, lookup_map(x, image_size=size, patch=patch))
     torch.testing.assert_close(got.double(), F.normalize(sampled[0], dim=0).permute(1, 2, 0), atol=2e-6, rtol=0)
 
 

@@ -73,6 +73,24 @@ def test_n8_translation_of_15_mm() -> None:
     assert [result[f"recall_{k}"] for k in ("1cm", "2cm", "5cm", "5px", "25px", "50px")] == [0, 100, 100, 0, 100, 100]
 
 
+def test_pixel_thresholds_scale_with_the_input_and_centimetres_do_not() -> None:
+    """N8 seen by a crop of 192: the focal length and the 9 px of error shrink by 512 / 192, the hits stay."""
+    matches, xyz = self_matches()
+    pose = torch.eye(4, dtype=torch.float64)
+    zoom = 192 / 512
+    small = (F600[0] * zoom, F600[1] * zoom)
+    for millimetres, hits in ((15, (0, 1000, 1000)), (8, (1000, 1000, 1000)), (50, (0, 0, 1000)), (90, (0, 0, 0))):
+        pose[0, 3] = millimetres / 1000
+        large = score_pair(matches, xyz, xyz, pose, F600, NAVI)
+        scaled = score_pair(matches, xyz, xyz, pose, small, NAVI, zoom=zoom)
+        assert scaled.hits_pixels == large.hits_pixels == hits
+        assert scaled.hits_metres == large.hits_metres
+        assert scaled.errors_pixels.tolist() == pytest.approx((large.errors_pixels * zoom).tolist(), rel=1e-5)
+    # Without the zoom 15 mm, 9 px at 512, would count as 3.4 px and pass the first threshold.
+    pose[0, 3] = 0.015
+    assert score_pair(matches, xyz, xyz, pose, small, NAVI).hits_pixels == (1000, 1000, 1000)
+
+
 def test_score_pair_matches_a_naive_loop() -> None:
     rng = np.random.default_rng(3)
     matches, xyz0 = self_matches()

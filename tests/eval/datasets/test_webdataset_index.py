@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mtv.errors import DataError
-from mtv.eval.datasets.webdataset import index_tar, read_samples, shard_paths
+from mtv.eval.datasets.webdataset import read_samples, shard_paths
+from mtv.shards.tar import scan_tar
 
 
 def write_tar(path: Path, members: list[tuple[str, bytes]], fmt: int = tarfile.PAX_FORMAT) -> None:
@@ -42,7 +43,7 @@ MEMBERS = [
 def test_index_equals_extraction(tmp_path: Path, fmt: int) -> None:
     path = tmp_path / "0.tar"
     write_tar(path, MEMBERS, fmt)
-    found = index_tar(path)
+    found = scan_tar(path)
     assert [(m.key, m.ext) for m in found] == [
         ("a", "jpg"),
         ("a", "cls"),
@@ -64,9 +65,9 @@ def test_every_cut_is_noticed(tmp_path: Path) -> None:
     for size in [*range(1, end, 97), *range(512, end, 512), end, end + 511]:
         cut.write_bytes(content[:size])
         with pytest.raises(DataError, match=r"cut\.tar"):
-            index_tar(cut)
+            scan_tar(cut)
     cut.write_bytes(content[: end + 512])
-    assert len(index_tar(cut)) == 4
+    assert len(scan_tar(cut)) == 4
 
 
 def test_garbage_between_members_is_noticed(tmp_path: Path) -> None:
@@ -76,7 +77,7 @@ def test_garbage_between_members_is_noticed(tmp_path: Path) -> None:
     content[512 + 1024 : 512 + 1024 + 512] = b"\xff" * 512  # the header of b.jpg
     path.write_bytes(bytes(content))
     with pytest.raises(DataError, match="no end-of-archive block at byte 1536"):
-        index_tar(path)
+        scan_tar(path)
 
 
 def test_compressed_empty_and_absent_archives(tmp_path: Path) -> None:
@@ -84,12 +85,12 @@ def test_compressed_empty_and_absent_archives(tmp_path: Path) -> None:
     packed = tmp_path / "b.tar"
     packed.write_bytes(gzip.compress((tmp_path / "a.tar").read_bytes()))
     with pytest.raises(DataError, match="uncompressed"):
-        index_tar(packed)
+        scan_tar(packed)
     packed.write_bytes(b"")
     with pytest.raises(DataError, match=r"b\.tar"):
-        index_tar(packed)
+        scan_tar(packed)
     with pytest.raises(DataError, match=r"c\.tar"):
-        index_tar(tmp_path / "c.tar")
+        scan_tar(tmp_path / "c.tar")
 
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
