@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 
 from mtv.errors import UsageError, unknown
 from mtv.eval.protocol import Protocol, make_protocol
+from mtv.eval.protocols_dense import NyuProtocol
 from mtv.hashing import sha256_file
 
 TapNorm = Literal["auto", "none", "final"]
@@ -272,6 +273,7 @@ PROTOCOLS: dict[str, type[Protocol]] = {
         NaviProtocol,
         SpairProtocol,
         SevenScenesProtocol,
+        NyuProtocol,
     )
 }
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import shutil
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -35,6 +36,7 @@ from mtv.eval.plan import TaskPlan, plan_features
 from mtv.eval.records import Failure, Opened, data_part, failed, frame, metric_values, summary, unloaded
 from mtv.eval.store import ResultStore
 from mtv.eval.task import Scored, Task, TaskRun, make_task
+from mtv.hashing import sha256_json
 from mtv.results import TaskResult
 
 if TYPE_CHECKING:
@@ -194,6 +196,7 @@ class Runner:
                 sets=sets,
                 features=provider.alone(),
                 tick=reporter.tick,
+                work=self._work(encoder, opened),
             )
             self.dist.on_rank0(lambda: self._score(run, opened, provider, load_seconds, started))
 
@@ -202,6 +205,14 @@ class Runner:
     ) -> None:
         scored = opened.task.score(run)
         self._finish(run.encoder, opened, provider, scored, load_seconds, time.perf_counter() - started)
+        if run.work is not None:
+            shutil.rmtree(run.work, ignore_errors=True)
+
+    def _work(self, encoder: Encoder, opened: Opened) -> Path | None:
+        """Where an interrupted task keeps its state, by everything that can change the number; not created here."""
+        cache = self.options.extract.cache_dir
+        key = [encoder.info.fingerprint, opened.job.protocol.hash, opened.dataset.fingerprint, opened.content]
+        return None if cache is None else cache / "work" / sha256_json(key)[:16]
 
     def _shard(self, request: FeatureRequest) -> FeatureRequest:
         """The part of `request` that belongs to this shard; all of it without --shard."""

@@ -10,8 +10,8 @@ from mtv.errors import unknown
 from mtv.eval.protocols import PLANNED, PROTOCOLS, not_available
 
 SUITES: dict[str, dict[str, dict[str, Any]]] = {
-    "paper": {"imagenet": {}, "coco": {}, "navi": {}, "spair": {}, "vqa": {}},
-    "mini": {"imagenet": {}, "knn": {}, "coco": {}, "flickr8k": {}, "navi": {}, "spair": {}, "vqa": {}},
+    "paper": {"imagenet": {}, "coco": {}, "navi": {}, "spair": {}, "nyuv2": {}, "vqa": {}},
+    "mini": {"imagenet": {}, "knn": {}, "coco": {}, "flickr8k": {}, "navi": {}, "spair": {}, "nyuv2": {}, "vqa": {}},
     "real": {
         "imagenet": {"templates": "one"},
         "knn": {"data": "spair"},
@@ -19,12 +19,16 @@ SUITES: dict[str, dict[str, dict[str, Any]]] = {
         "flickr8k": {},
         "spair": {},
         "sevenscenes": {},
+        "nyuv2": {},
     },
 }
 """Suite to its tasks, in order, with the fields it sets. `real` is made for the small real data sets."""
 
 SUITE_PRESETS: dict[str, str] = {"mini": "mini"}
 """Suite to the preset of its tasks where --protocol names none; `paper` for the others."""
+
+TASK_PRESETS: dict[str, dict[str, str]] = {"real": {"nyuv2": "fast"}}
+"""Suite to tasks that have a preset of their own in it: heads that are trained in minutes on small data."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +67,8 @@ def expand_tasks(names: list[str]) -> list[TaskChoice]:
             for task, fields in SUITES[name].items():
                 if task in PLANNED:
                     continue
-                out.setdefault(task, TaskChoice(task=task, overrides=fields, preset=preset, suite=name))
+                own = TASK_PRESETS.get(name, {}).get(task, preset)
+                out.setdefault(task, TaskChoice(task=task, overrides=fields, preset=own, suite=name))
         elif name in PLANNED:
             raise not_available(name)
         else:

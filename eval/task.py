@@ -38,6 +38,7 @@ TASKS: dict[str, str] = {
     "navi": "mtv.eval.tasks.navi:NaviTask",
     "spair": "mtv.eval.tasks.semantic:SpairTask",
     "sevenscenes": "mtv.eval.tasks.sevenscenes:SevenScenesTask",
+    "nyuv2": "mtv.eval.tasks.nyuv2:NyuTask",
 }
 """Task name to `module:class`, imported only when used."""
 
@@ -78,6 +79,10 @@ class TaskRun(Generic[D]):
     """For text embeddings and classifiers, which are cached like pictures."""
     tick: Tick
     """Progress of long scoring: stage, done, total, detail."""
+    work: Path | None = None
+    """Directory of its own for state that lets interrupted head training go on: keyed by model, protocol and bytes of
+    the data, so whatever lies there belongs to this very number. None without a cache. Removed with the result's
+    arrival."""
 
 
 class Task(abc.ABC, Generic[P, D]):

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from mtv.errors import UsageError
 
-Kind = Literal["ratio", "median", "average", "sum"]
+Kind = Literal["ratio", "median", "average", "sum", "root"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,14 +23,14 @@ class Recipe:
 
     `ratio` is scale * sum(w x) / sum(w d) over the rows that pass `where`; with `group` it is the unweighted mean of
     that ratio over the groups that have a row; with `within` rows are first averaged inside each unit named by that
-    column. `median` is the weighted median of the column. `average` (of those that have a value) and `sum` (undefined
-    if one has none) combine other metrics of the same result.
+    column. `median` is the weighted median of the column. `average` (of those that have a value), `sum` (undefined if
+    one has none) and `root` (square root of a single one) combine other metrics of the same result.
     """
 
     kind: Kind
     """How rows become a number."""
     column: str = ""
-    """Column holding x (numbers or booleans); not used by `average` and `sum`."""
+    """Column holding x (numbers or booleans); not used by `average`, `sum` and `root`."""
     at_most: float | None = None
     """Replace x by the indicator x <= at_most."""
     below: float | None = None
@@ -44,9 +44,9 @@ class Recipe:
     within: str | None = None
     """Average rows inside each value of this column first (per-pair rates)."""
     of: tuple[str, ...] = ()
-    """Names of the metrics that `average` and `sum` combine."""
+    """Names of the metrics that `average` and `sum` combine; the one of `root`."""
     scale: float = 100.0
-    """Factor of the result: 100 for percent; `average` and `sum` ignore it."""
+    """Factor of the result: 100 for percent; `average`, `sum` and `root` ignore it."""
     unit: str = "percent"
     """Unit of the value, stored in the record."""
     higher_is_better: bool = True
@@ -59,11 +59,13 @@ class Recipe:
     """The definition in words, printed under tables."""
 
     def __post_init__(self) -> None:
-        combines = self.kind in ("average", "sum")
+        combines = self.kind in ("average", "sum", "root")
         if combines != bool(self.of):
             raise UsageError(f"Recipe.of: {self.kind} {'needs' if combines else 'does not take'} other metrics")
         if combines == bool(self.column):
             raise UsageError(f"Recipe.column: {self.kind} {'does not take' if combines else 'needs'} a column")
+        if self.kind == "root" and len(self.of) != 1:
+            raise UsageError(f"Recipe.of: root takes one metric, got {self.of}")
         if self.at_most is not None and self.below is not None:
             raise UsageError("Recipe.at_most and Recipe.below exclude each other")
 

@@ -112,7 +112,7 @@ def _draw(
 
 
 def _combine(name: str, recipes: Mapping[str, Recipe], values: Mapping[str, np.ndarray]) -> np.ndarray | None:
-    """The metric `name` from the values of its leaves: `average` of those that have one, `sum` only of all."""
+    """The metric `name` from the values of its leaves: `average` of those that have one, the others only of all."""
     recipe = recipes[name]
     if not recipe.of:
         return values.get(name)
@@ -120,6 +120,8 @@ def _combine(name: str, recipes: Mapping[str, Recipe], values: Mapping[str, np.n
     arrays = [v for v in of if v is not None]
     if not arrays or (recipe.kind == "sum" and len(arrays) < len(of)):
         return None
+    if recipe.kind == "root":
+        return np.sqrt(arrays[0])
     total = np.sum(arrays, axis=0)
     return total / len(arrays) if recipe.kind == "average" else total
 

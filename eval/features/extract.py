@@ -173,6 +173,8 @@ class Extraction:
                 pooled=request.pooled or request.global_token,
             )
         wanted: dict[str, Tensor | None] = {f"layer{i}": features.tokens[i] for i in request.layers}
+        if request.class_token:
+            wanted |= {f"cls{i}": features.class_token.get(i) for i in request.layers}
         if request.pooled:
             wanted["pooled"] = features.pooled
         if request.global_token:

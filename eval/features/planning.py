@@ -95,6 +95,7 @@ def output_shapes(request: FeatureRequest, encoder: Encoder, height: int, width:
         )
     tokens = (math.ceil(height / patch), math.ceil(width / patch), encoder.width)
     shapes: dict[str, tuple[int, ...]] = {f"layer{i}": tokens for i in request.layers}
+    shapes.update({f"cls{i}": (encoder.width,) for i in request.layers} if request.class_token else {})
     shapes.update({"pooled": (encoder.embed_dim,)} if request.pooled else {})
     shapes.update({"global": (encoder.width,)} if request.global_token else {})
     return shapes

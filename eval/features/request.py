@@ -60,6 +60,8 @@ class FeatureRequest:
     """Keep `Features.pooled` (fp32)."""
     global_token: bool = False
     """Keep `Features.global_token` (fp32)."""
+    class_token: bool = False
+    """Keep the class token of each of `layers` under `norm` (fp32)."""
     pad_to_patch: bool = False
     """Zero-pad normalised pixels symmetrically (extra pixel right/bottom) to the next multiple of the patch."""
     storage: Literal["fp16", "fp32"] = "fp16"
@@ -80,9 +82,10 @@ class FeatureRequest:
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        """Names of the tensors kept per sample: `layer<i>` (H,W,D), `pooled` (D), `global` (D)."""
+        """Names of the tensors kept per sample: `layer<i>` (H,W,D), `cls<i>`, `pooled` and `global` (D)."""
         return (
             *(f"layer{i}" for i in self.layers),
+            *(f"cls{i}" for i in self.layers if self.class_token),
             *(("pooled",) if self.pooled else ()),
             *(("global",) if self.global_token else ()),
         )

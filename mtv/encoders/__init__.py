@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
 
     from mtv.encoders.base import Encoder, Features
-    from mtv.encoders.records import EncoderInfo, ImageRecord, KeyReport, TextRecord
+    from mtv.encoders.records import DepthHeadRecord, EncoderInfo, ImageRecord, KeyReport, TextRecord
     from mtv.encoders.spec import ModelSpec, expand_specs, parse_spec
 
 __all__ = [
     "BACKENDS",
+    "DepthHeadRecord",
     "Encoder",
     "EncoderInfo",
     "Features",
@@ -42,6 +44,7 @@ BACKENDS: dict[str, str] = {
 _HOME = {
     "Encoder": "base",
     "Features": "base",
+    "DepthHeadRecord": "records",
     "EncoderInfo": "records",
     "ImageRecord": "records",
     "KeyReport": "records",
@@ -73,8 +76,8 @@ def load(
         device: where the towers go.
         dtype: tower dtype, `fp32`, `bf16`, `fp16` or a torch dtype; fp32 where left open.
         download: allow fetching from a hub; otherwise only the local cache is read.
-        overrides: explicit options such as `image.size`, `text.cleaning`, `quick_gelu`; they count as those in the
-            spec, and win over them.
+        overrides: explicit options such as `image.size`, `text.cleaning`, `quick_gelu`, `depth_head`; they count as
+            those in the spec, and win over them.
 
     Raises:
         UsageError: a spec, option, device or dtype that does not exist, or preprocessing that nothing decides.
@@ -90,8 +93,13 @@ def load(
     options = merge_options(parsed.options, overrides)
     if not parsed.random:
         reject_options(options, ("seed",), "only random weights have a seed (NAME@random?seed=0)")
+    head = options.pop("depth_head", None)
     encoder = _backend(parsed.scheme)(parsed, options=options, download=download)
     check_finite(encoder.module.state_dict(), parsed.public)
+    if head is not None:
+        from mtv.encoders.depth_head import attach_depth_head
+
+        encoder = attach_depth_head(encoder, Path(head))
     return encoder.to(target, kind)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -19,6 +19,8 @@ from mtv.errors import UsageError
 
 if TYPE_CHECKING:
     from PIL import Image
+
+    from mtv.encoders.depth_head import LinearDepthHead
 
 Tap = Literal["none", "final"]
 TextKind = Literal["prompt", "caption"]
@@ -36,10 +38,13 @@ class Features:
     global_token: Tensor | None
     """B,C at the width of `tokens`: CLS after the final norm, attention-pooled vector before a projection, or the
     documented rule `info.pooling`. None unless asked for."""
+    class_token: dict[int, Tensor] = field(default_factory=dict)
+    """Block index to the class token behind that block, B,D, under the tap of `tokens`; empty for encoders that have
+    none (`Encoder.has_class_token`)."""
 
 
 class Encoder(abc.ABC):
-    """A frozen vision encoder, with a text tower where the model has one."""
+    """A frozen vision encoder, with a text tower and a depth head where the model has them."""
 
     info: EncoderInfo
     patch_size: int
@@ -50,6 +55,10 @@ class Encoder(abc.ABC):
     """Channels of the patch tokens."""
     embed_dim: int
     """Channels of `Features.pooled` and of text embeddings."""
+    has_class_token: bool = False
+    """Whether tapped layers come with a class token (`Features.class_token`)."""
+    fitted_depth: LinearDepthHead | None = None
+    """Head on the patch tokens from `?depth_head=FILE`; models that bring a head override `forward_depth` instead."""
 
     @property
     @abc.abstractmethod
@@ -75,18 +84,51 @@ class Encoder(abc.ABC):
         Raises:
             UsageError: a layer out of range, sides that are no multiple of the patch, `norm` left open.
         """
-        height, width = images_B3HW.shape[-2:]
-        if height % self.patch_size or width % self.patch_size:
-            raise UsageError(
-                f"image size {height}x{width} is no multiple of patch size {self.patch_size}",
-                f"Use multiples of {self.patch_size}, for example {height // self.patch_size * self.patch_size}.",
-            )
+        self._check_sides(images_B3HW)
         if layers and norm is None:
             raise UsageError("features: name the tap, norm='final' or norm='none', whenever layers are read")
         resolved = [self.resolve_layer(i) for i in layers]
         # inference_mode tensors could not enter a head that is trained on them, so no_grad.
         with torch.no_grad():
             return self.forward_features(images_B3HW, layers=resolved, norm=norm or "none", pooled=pooled)
+
+    def _check_sides(self, images_B3HW: Tensor) -> None:
+        height, width = images_B3HW.shape[-2:]
+        if height % self.patch_size or width % self.patch_size:
+            raise UsageError(
+                f"image size {height}x{width} is no multiple of patch size {self.patch_size}",
+                f"Use multiples of {self.patch_size}, for example {height // self.patch_size * self.patch_size}.",
+            )
+
+    @property
+    def has_depth(self) -> bool:
+        """Whether the model can predict depth."""
+        return self.info.depth_head is not None
+
+    def predict_depth(self, images_B3HW: Tensor) -> Tensor:
+        """Disparity or depth (`info.depth_head.kind`) of normalised images, B,h,w float32 on the encoder's device.
+
+        The map covers the whole picture at a resolution of the head's own. The head computes in float32 whatever the
+        towers' dtype.
+
+        Args:
+            images_B3HW: as for `features`.
+
+        Raises:
+            UsageError: no depth head, or a size that the model cannot take.
+        """
+        if not self.has_depth:
+            raise UsageError(f"{self.info.spec} has no depth head", "Fit one: mtv-eval depth-head, ?depth_head=FILE.")
+        self._check_sides(images_B3HW)
+        with torch.no_grad():
+            return self.forward_depth(images_B3HW).float()
+
+    def forward_depth(self, images_B3HW: Tensor) -> Tensor:
+        """`predict_depth` after its argument was checked; overridden where the model has a head of its own."""
+        head = self.fitted_depth
+        assert head is not None, f"{type(self).__name__} records a depth head but has none"
+        tokens = self.features(images_B3HW, layers=(head.layer,), norm=head.norm).tokens
+        return head(tokens[self.resolve_layer(head.layer)])
 
     def resolve_layer(self, index: int) -> int:
         """0-based block index of `index`, which may count from the end.

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from mtv.encoders.fingerprint import fingerprint, weights_sha256
-from mtv.encoders.records import EncoderInfo, ImageRecord, KeyReport, TextRecord
+from mtv.encoders.records import DepthHeadRecord, EncoderInfo, ImageRecord, KeyReport, TextRecord
 from mtv.encoders.spec import ModelSpec
 
 
@@ -31,6 +31,7 @@ def make_info(
     text: TextRecord | None,
     sources: Mapping[str, str],
     keys: KeyReport,
+    depth_head: DepthHeadRecord | None = None,
 ) -> EncoderInfo:
     """Hash the weights, count the parameters and assemble the record.
 
@@ -45,6 +46,8 @@ def make_info(
     sha = weights_sha256(module)
     # The activation carries no weights, so without it two different models would share a fingerprint.
     identity = {"config": plain(config), "activation": activation, "pooling": pooling, "pos_interp": pos_interp}
+    if depth_head is not None:
+        identity["depth_head"] = depth_head.to_dict()
     return EncoderInfo(
         spec=spec.public,
         alias=spec.alias,
@@ -63,6 +66,7 @@ def make_info(
         text=text,
         sources=dict(sources),
         keys=keys,
+        depth_head=depth_head,
     )
 
 

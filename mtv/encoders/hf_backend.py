@@ -1,4 +1,4 @@
-"""The hf backend: SigLIP, CLIP, DINOv2, DINOv3, ViT, MAE and relatives through transformers.
+"""The hf backend: SigLIP, CLIP, DINOv2, DINOv3, ViT, MAE and relatives, Depth Anything and DPT through transformers.
 
 Code from a repository never runs. Keys must match; optional ones are named per architecture. Tokens are read by hooks
 on the blocks, so the tap means the same for every class. Text goes in as ids alone: a mask over SigLIP's padding would
@@ -12,6 +12,8 @@ from dataclasses import replace
 from typing import Any
 
 from mtv.encoders.build import activation_of, freeze, make_info, plain
+from mtv.encoders.hf_depth import HfDepthEncoder, head_record
+from mtv.encoders.hf_depth_layouts import depth_model
 from mtv.encoders.hf_encoder import HfEncoder, attribute, set_pos_interp, square
 from mtv.encoders.hf_layouts import Layout, layout_of
 from mtv.encoders.hf_source import PREPROCESSOR, HfFiles, find_files
@@ -42,8 +44,10 @@ def load_hf(spec: ModelSpec, *, options: Mapping[str, Any], download: bool) -> H
         CheckpointError: missing or unreadable files, keys that do not match.
     """
     files = find_files(spec, subfolder=options.get("subfolder"), download=download)
-    layout = layout_of(files.config, spec.text)
-    layout, pooling = _choose_pooling(layout, options)
+    depth = depth_model(files.config, spec.text)
+    layout, pooling = _choose_pooling(depth.layout if depth else layout_of(files.config, spec.text), options)
+    if depth is None:
+        reject_options(options, ("depth_kind",), f"{layout.cls} has no depth head")
     if not layout.has_text:
         reject_options(options, TEXT_KEYS, f"{layout.cls} has no text tower")
     config, activation_source = _configure(files, options, spec)
@@ -62,6 +66,9 @@ def load_hf(spec: ModelSpec, *, options: Mapping[str, Any], download: bool) -> H
     if layout.has_text and options.get("tokenizer") != NO_TEXT:
         text, text_sources = build_text(spec, files, model, family, options, download=download)
         sources |= text_sources
+    head = None
+    if depth is not None:
+        head, sources["depth_head.kind"] = head_record(depth, files, options)
     info = make_info(
         spec=spec,
         adapter="hf",
@@ -78,8 +85,9 @@ def load_hf(spec: ModelSpec, *, options: Mapping[str, Any], download: bool) -> H
         text=text.record if text else None,
         sources={**sources, "activation": activation_source},
         keys=keys,
+        depth_head=head,
     )
-    return HfEncoder(model, layout, text, info)
+    return HfEncoder(model, layout, text, info) if depth is None else HfDepthEncoder(model, depth, layout, info)
 
 
 def stable_config(config: Mapping[str, Any]) -> dict[str, Any]:

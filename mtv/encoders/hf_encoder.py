@@ -35,6 +35,7 @@ class HfEncoder(Encoder):
         self.patch_size = square(config.patch_size, "patch_size")
         self.depth = len(self._blocks)
         self.width = int(config.hidden_size)
+        self.has_class_token = layout.pooled == "cls"
         self.embed_dim = text.embed_dim if text else _projected_width(self._projection, self.width)
 
     @property
@@ -52,12 +53,15 @@ class HfEncoder(Encoder):
         finally:
             for handle in handles:
                 handle.remove()
-        tokens = {i: self._patches(self._norm(t) if norm == "final" else t, grid) for i, t in taps.items()}
+        if norm == "final":
+            taps = {i: self._norm(t_BND) for i, t_BND in taps.items()}
+        tokens = {i: self._patches(t_BND, grid) for i, t_BND in taps.items()}
+        class_token = {i: t_BND[:, 0] for i, t_BND in taps.items()} if self.has_class_token else {}
         if not pooled:
-            return Features(tokens=tokens, pooled=None, global_token=None)
+            return Features(tokens=tokens, pooled=None, global_token=None, class_token=class_token)
         global_BC = self._global(out, grid)
         pooled_BD = global_BC if self._projection is None else self._projection(global_BC)
-        return Features(tokens=tokens, pooled=pooled_BD, global_token=global_BC)
+        return Features(tokens=tokens, pooled=pooled_BD, global_token=global_BC, class_token=class_token)
 
     def encode_text(self, strings: Sequence[str], *, kind: TextKind = "prompt", batch_size: int = 256) -> Tensor:
         """Text embeddings N,D, float32, not normalised (see `Encoder.encode_text`)."""
@@ -107,10 +111,10 @@ def square(value: Any, name: str) -> int:
 
 def set_pos_interp(vision: Any, layout: Layout, wish: str | None) -> str:
     """Put one resampling of position embeddings in place of the library's; the default is what the library does."""
-    if layout.pos_interp == "rope":
+    if layout.pos_interp not in POS_INTERP:
         if wish is not None:
-            raise UsageError(f"pos_interp={wish} has no effect here: {layout.cls} uses rotary positions")
-        return "rope"
+            raise UsageError(f"pos_interp={wish} has no effect here: {layout.cls} uses {layout.pos_interp}")
+        return layout.pos_interp
     mode = wish or layout.pos_interp
     if mode not in POS_INTERP:
         raise UsageError(f"pos_interp must be one of {', '.join(POS_INTERP)}, got {mode!r}")

@@ -24,13 +24,15 @@ class Layout:
     pooled: Literal["cls", "mean", "head"]
     """Global token: CLS after the final norm, mean of patch tokens after it, or the tower's own pooling head."""
     pos_interp: str = "bicubic"
-    """How the library resamples position embeddings."""
+    """How the library resamples position embeddings; those not in `posembed.POS_INTERP` are left to it."""
     has_text: bool = False
     """Whether there is a text tower."""
     projection: str = ""
     """Projection of the global token to the image embedding, or none."""
     optional: tuple[str, ...] = ()
     """Keys of checkpoints that this class has no place for and features do not need."""
+    optional_missing: tuple[str, ...] = ()
+    """Keys of this class that checkpoints may lack, because nothing reads them."""
     arguments: tuple[tuple[str, Any], ...] = ()
     """Extra constructor arguments."""
 

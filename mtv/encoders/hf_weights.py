@@ -44,7 +44,9 @@ def load_weights(layout: Layout, config: Any, files: HfFiles, options: Mapping[s
     where = f"{files.directory.resolve().name}/{files.weights}"
     pickled = files.weights in PICKLED
     try:
-        with _quiet():
+        # Keys that a file may lack keep their initialisation, which is the same at every load.
+        with _quiet(), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
             model, report = _class(layout).from_pretrained(
                 files.directory,
                 config=config,
@@ -91,7 +93,7 @@ def _class(layout: Layout) -> Any:
 def _judge(report: Mapping[str, Any], layout: Layout, where: str, options: Mapping[str, Any]) -> KeyReport:
     missing, unexpected = sorted(report["missing_keys"]), sorted(report["unexpected_keys"])
     mismatched = [f"{k}: file {list(a)}, model {list(b)}" for k, a, b in sorted(report["mismatched_keys"])]
-    allowed_missing = (*OPTIONAL_MISSING, *options.get("allow_missing", ()))
+    allowed_missing = (*OPTIONAL_MISSING, *layout.optional_missing, *options.get("allow_missing", ()))
     allowed_unexpected = (*OPTIONAL_UNEXPECTED, *layout.optional, *options.get("allow_unexpected", ()))
     problems = {
         "missing": [k for k in missing if not _matches(k, allowed_missing)],

@@ -49,6 +49,7 @@ class OpenClipEncoder(Encoder):
         self.depth = tower.depth
         self.width = tower.width
         self.embed_dim = embed_dim
+        self.has_class_token = tower.has_class_token
 
     @property
     def module(self) -> nn.Module:

@@ -30,6 +30,8 @@ class Tower(Protocol):
     """How position embeddings reach other sizes."""
     pooling: str
     """What the pooled vector is, in words."""
+    has_class_token: bool
+    """Whether tapped layers come with a class token."""
 
     def forward(self, images_B3HW: Tensor, layers: Sequence[int], norm: Tap, pooled: bool) -> Features:
         """One pass."""
@@ -71,6 +73,8 @@ def _is_timm_transformer(visual: nn.Module) -> bool:
 class NativeTower:
     """open_clip's own VisionTransformer (`src/open_clip/transformer.py`): always one class token in front."""
 
+    has_class_token = True
+
     def __init__(self, visual: Any, pos_interp: str) -> None:
         if visual.patch_size[0] != visual.patch_size[1]:
             raise UsageError(f"patches of {visual.patch_size} are not square")
@@ -99,17 +103,18 @@ class NativeTower:
             )
         x_BND, grid = self._embed(images_B3HW)
         tokens: dict[int, Tensor] = {}
+        class_token: dict[int, Tensor] = {}
         last = self.depth - 1 if pooled else max(layers, default=-1)
         for i, block in enumerate(visual.transformer.resblocks[: last + 1]):
             x_BND = block(x_BND)
             if i in layers:
                 y_BND = visual.ln_post(x_BND) if norm == "final" else x_BND
-                tokens[i] = y_BND[:, 1:].unflatten(1, grid)
+                tokens[i], class_token[i] = y_BND[:, 1:].unflatten(1, grid), y_BND[:, 0]
         if not pooled:
-            return Features(tokens=tokens, pooled=None, global_token=None)
+            return Features(tokens=tokens, pooled=None, global_token=None, class_token=class_token)
         global_BC = visual._pool(x_BND)[0]
         pooled_BD = global_BC if visual.proj is None else global_BC @ visual.proj
-        return Features(tokens=tokens, pooled=pooled_BD, global_token=global_BC)
+        return Features(tokens=tokens, pooled=pooled_BD, global_token=global_BC, class_token=class_token)
 
     def _embed(self, images_B3HW: Tensor) -> tuple[Tensor, tuple[int, int]]:
         visual = self._visual
@@ -142,6 +147,7 @@ class TimmTower:
         )
         projected = len(visual.head) > 0 or not isinstance(trunk.head, nn.Identity)
         self.pooling = f"{how} after final norm" + (", projected" if projected else "")
+        self.has_class_token = getattr(trunk, "cls_token", None) is not None
         _accept_any_size(trunk)
 
     def forward(self, images_B3HW: Tensor, layers: Sequence[int], norm: Tap, pooled: bool) -> Features:
@@ -156,25 +162,36 @@ class TimmTower:
             rope.update_feat_shape(list(grid))
         wanted = sorted(set(layers))
         taps: list[Tensor] = []
+        class_token: dict[int, Tensor] = {}
         final_BND = trunk.forward_features(images_B3HW) if pooled and not wanted else None
         if wanted:
             result = trunk.forward_intermediates(
-                images_B3HW, indices=wanted, output_fmt="NLC", intermediates_only=not pooled, stop_early=not pooled
+                images_B3HW,
+                indices=wanted,
+                output_fmt="NLC",
+                intermediates_only=not pooled,
+                stop_early=not pooled,
+                return_prefix_tokens=self.has_class_token,
             )
             final_BND, taps = result if pooled else (None, result)
-            if norm == "final" and self._norm is not None:
-                taps = [self._norm(t_BND) for t_BND in taps]
+            normed = self._norm if norm == "final" and self._norm is not None else nn.Identity()
+            if self.has_class_token:
+                class_token = {i: normed(prefix_BPD[:, 0]) for i, (_, prefix_BPD) in zip(wanted, taps, strict=True)}
+                taps = [t_BND for t_BND, _ in taps]
+            taps = [normed(t_BND) for t_BND in taps]
         tokens = {i: t_BND.unflatten(1, grid) for i, t_BND in zip(wanted, taps, strict=True)}
         if final_BND is None:
-            return Features(tokens=tokens, pooled=None, global_token=None)
+            return Features(tokens=tokens, pooled=None, global_token=None, class_token=class_token)
         global_BC = trunk.forward_head(final_BND, pre_logits=True)
-        return Features(tokens=tokens, pooled=self._visual.head(trunk.head(global_BC)), global_token=global_BC)
+        pooled_BD = self._visual.head(trunk.head(global_BC))
+        return Features(tokens=tokens, pooled=pooled_BD, global_token=global_BC, class_token=class_token)
 
 
 class PooledTower:
     """A tower without a plain grid of tokens: the pooled embedding at the native size."""
 
     depth = 0
+    has_class_token = False
     pos_interp = "none"
 
     def __init__(self, visual: Any) -> None:

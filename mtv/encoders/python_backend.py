@@ -12,7 +12,9 @@ The factory takes no arguments and returns
     and std 0.5, shorter side to `size` and centre crop, bicubic;
   - `pooling` (`mean` or `max`): how the map is pooled when no pooled vector is returned; `mean` where absent;
   - `encode_text(list of str) -> N,D` (a method): used for zero-shot tasks if present. Strings arrive with whitespace
-    collapsed (or cleaned by `?cleaning=`); tokenisation is the module's own.
+    collapsed (or cleaned by `?cleaning=`); tokenisation is the module's own;
+  - `predict_depth(normalised images B,3,H,W) -> B,h,w` (a method): used for relative depth if present. `depth_kind`
+    is then required: `disparity` (larger is nearer) or `depth`; `depth_floored` is True for heads that end in a ReLU.
 
 The map is one layer: what the module returns is read under `norm='none'` and `norm='final'` alike. The code runs in
 this process, so it may register architectures. The source file enters the fingerprint; files that it imports do not.
@@ -23,7 +25,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
@@ -33,7 +35,7 @@ from mtv.encoders.build import activation_of, freeze, make_info
 from mtv.encoders.options import IMAGE_KEYS, LOADING_KEYS, MODEL_KEYS, TEXT_KEYS, reject_options
 from mtv.encoders.policy import IMAGE_FIELDS, resolve_image
 from mtv.encoders.python_import import import_factory
-from mtv.encoders.records import EncoderInfo, ImageRecord, KeyReport, TextRecord
+from mtv.encoders.records import DepthHeadRecord, DepthKind, EncoderInfo, ImageRecord, KeyReport, TextRecord
 from mtv.encoders.spec import ModelSpec
 from mtv.errors import UsageError
 from mtv.hashing import sha256_file
@@ -116,6 +118,7 @@ def _wrap(spec: ModelSpec, module: nn.Module, options: Mapping[str, Any], source
         native_size=None,
     )
     wrapper = _DenseModule(module, spec, image)
+    depth_head = _depth_record(wrapper, spec)
     text = _text_record(module, options) if has_text else None
     info = make_info(
         spec=spec,
@@ -133,6 +136,7 @@ def _wrap(spec: ModelSpec, module: nn.Module, options: Mapping[str, Any], source
         text=text,
         sources=sources,
         keys=KeyReport(),
+        depth_head=depth_head,
     )
     return PythonEncoder(wrapper, info)
 
@@ -161,6 +165,12 @@ class PythonEncoder(Encoder):
         # The pooled vector may live in another width than the map; the global token must not.
         token_BC = vector_BD if vector_BD.shape[1] == self.width else map_BCHW.mean(dim=(2, 3))
         return Features(tokens=tokens, pooled=vector_BD, global_token=token_BC)
+
+    def forward_depth(self, images_B3HW: Tensor) -> Tensor:
+        """The module's own `predict_depth`, or the head of a file."""
+        if self.fitted_depth is not None:
+            return super().forward_depth(images_B3HW)
+        return self._dense.predict_depth(images_B3HW)
 
     def encode_text(self, strings: Sequence[str], *, kind: TextKind = "prompt", batch_size: int = 256) -> Tensor:
         """Text embeddings of the module's own `encode_text`; see `Encoder.encode_text`."""
@@ -204,17 +214,28 @@ class _DenseModule:
         if rule not in _POOLS:
             raise UsageError(f"{spec.text}: attribute pooling must be one of {', '.join(_POOLS)}, got {rule!r}")
         self._pool = _POOLS[rule]
-        weight = next(module.parameters(), torch.empty(0))
+        self._side = image.size
         with torch.no_grad():
-            grey_23HW = torch.zeros(2, 3, image.size, image.size, device=weight.device, dtype=weight.dtype)
-            own = self._call(grey_23HW)[1] is not None
-            map_BCHW, vector_BD = self(grey_23HW)
+            own = self._call(self.grey())[1] is not None
+            map_BCHW, vector_BD = self(self.grey())
         self.pooling = "pooled vector of the module" if own else f"{rule} of the dense map"
         self.width, self.embed_dim = int(map_BCHW.shape[1]), int(vector_BD.shape[1])
 
     def __call__(self, images_B3HW: Tensor) -> tuple[Tensor, Tensor]:
         map_BCHW, vector_BD = self._call(images_B3HW)
         return map_BCHW, self._pool(map_BCHW) if vector_BD is None else vector_BD
+
+    def grey(self) -> Tensor:
+        """Two grey pictures of the native size, to try the module on."""
+        weight = next(self.module.parameters(), torch.empty(0))
+        return torch.zeros(2, 3, self._side, self._side, device=weight.device, dtype=weight.dtype)
+
+    def predict_depth(self, images_B3HW: Tensor) -> Tensor:
+        """The module's depth map, held to the contract."""
+        out: Any = self.module.predict_depth(images_B3HW)  # type: ignore[operator]
+        if not isinstance(out, Tensor) or out.ndim != 3 or len(out) != len(images_B3HW) or not out.numel():
+            raise self._wrong("predict_depth", out, f"[{len(images_B3HW)}, h, w]")
+        return out
 
     def _call(self, images_B3HW: Tensor) -> tuple[Tensor, Tensor | None]:
         out = self.module(images_B3HW)
@@ -258,6 +279,22 @@ def _attributes(module: nn.Module, spec: ModelSpec) -> dict[str, Any]:
                 raise UsageError(f"{spec.text}: attribute {name} must be three numbers, got {value!r}") from e
         found[name] = value
     return found
+
+
+def _depth_record(dense: _DenseModule, spec: ModelSpec) -> DepthHeadRecord | None:
+    """What the module's depth head gives, after one try on grey pictures; None where it has none."""
+    module: Any = dense.module
+    if not callable(getattr(module, "predict_depth", None)):
+        return None
+    kind = getattr(module, "depth_kind", None)
+    if kind not in get_args(DepthKind):
+        raise UsageError(
+            f"{spec.text}: a module with predict_depth needs the attribute depth_kind, got {kind!r}",
+            "disparity (larger is nearer) or depth (larger is farther).",
+        )
+    with torch.no_grad():
+        dense.predict_depth(dense.grey())
+    return DepthHeadRecord(kind=kind, floored=bool(getattr(module, "depth_floored", False)))
 
 
 def _text_record(module: nn.Module, options: Mapping[str, Any]) -> TextRecord:

@@ -1,4 +1,4 @@
-"""What is known about a model's input: the image record, the text record and where each field came from.
+"""What is known about a model's input and depth head, field by field, and where each field came from.
 
 No torch here: `mtv-eval ls` and the protocol hash read these records.
 """
@@ -6,13 +6,14 @@ No torch here: `mtv-eval ls` and the protocol hash read these records.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from mtv.errors import UsageError
 
 Resize = Literal["crop", "squash", "border"]
 Filter = Literal["bicubic", "bilinear", "nearest"]
 Cleaning = Literal["none", "lower", "clip", "canonicalize"]
+DepthKind = Literal["disparity", "depth"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +90,34 @@ class TextRecord:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DepthHeadRecord:
+    """What `Encoder.predict_depth` gives, and how the model's own preprocessing resizes pictures for it."""
+
+    kind: DepthKind
+    """`disparity`: larger is nearer, up to scale and shift; `depth`: larger is farther, metres or up to scale and
+    shift."""
+    floored: bool = False
+    """Ends in a ReLU, so that a 0 only says `at most`: a fit to the truth leaves such pixels out."""
+    keep_aspect: bool = False
+    """The model's processor scales one side to `image.size` and keeps the picture's proportions; else both sides."""
+    multiple: int = 1
+    """Sides after the processor's resize are multiples of this."""
+    fitted_on: str = ""
+    """Data that a head of ours was fitted on, printed beside every number; empty for a head that came with the
+    model."""
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(DepthKind):
+            raise UsageError(f"depth_head.kind must be disparity or depth, got {self.kind!r}")
+        if isinstance(self.multiple, bool) or not isinstance(self.multiple, int) or self.multiple < 1:
+            raise UsageError(f"depth_head.multiple must be a positive integer, got {self.multiple!r}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, ready for canonical JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True)
 class KeyReport:
     """What strict loading found. Both lists are empty unless an option or the adapter names the keys as optional."""
 
@@ -149,6 +178,8 @@ class EncoderInfo:
     """Field name (`image.mean`, `text.cleaning`, `activation`) to the rule that decided it."""
     keys: KeyReport = field(default_factory=KeyReport)
     """Missing and unexpected keys."""
+    depth_head: DepthHeadRecord | None = None
+    """Depth head, none for encoders without one."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values in the schema of the result record."""

@@ -83,6 +83,7 @@ class TimmEncoder(Encoder):
         self.info = info
         self.patch_size, self.depth, self.width = shape.patch_size, shape.depth, shape.width
         self.embed_dim = shape.embed_dim
+        self.has_class_token = shape.has_class_token
 
     @property
     def module(self) -> nn.Module:
@@ -113,6 +114,7 @@ class TimmEncoder(Encoder):
     def _forward(self, images_B3HW: Tensor, layers: Sequence[int], norm: Tap, pooled: bool) -> Features:
         shape, model = self._shape, self._model
         tokens: dict[int, Tensor] = {}
+        class_token: dict[int, Tensor] = {}
         final = None
         if layers:
             taps = sorted({shape.index(i) for i in layers})
@@ -123,15 +125,18 @@ class TimmEncoder(Encoder):
                 stop_early=not pooled,
                 output_fmt=shape.output_fmt,
                 intermediates_only=not pooled,
+                **({"return_prefix_tokens": True} if shape.has_class_token else {}),
             )
             final, read = out if pooled else (None, out)
             by_tap = dict(zip(taps, read, strict=True))
             grid = (images_B3HW.shape[-2] // self.patch_size, images_B3HW.shape[-1] // self.patch_size)
-            tokens = {i: shape.tokens(by_tap[shape.index(i)], norm, grid) for i in layers}
+            for i in layers:
+                tokens[i], cls_BD = shape.read(by_tap[shape.index(i)], norm, grid)
+                class_token.update({} if cls_BD is None else {i: cls_BD})
         if not pooled:
-            return Features(tokens=tokens, pooled=None, global_token=None)
+            return Features(tokens=tokens, pooled=None, global_token=None, class_token=class_token)
         vector_BD = shape.pool(model.forward_features(images_B3HW) if final is None else final)
-        return Features(tokens=tokens, pooled=vector_BD, global_token=vector_BD)
+        return Features(tokens=tokens, pooled=vector_BD, global_token=vector_BD, class_token=class_token)
 
 
 def _activation(entry: TimmEntry, options: Mapping[str, Any], spec: ModelSpec) -> tuple[str | None, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inspect import signature
 from typing import Any
 
 import torch
@@ -24,6 +25,9 @@ class PlainShape:
         self.width = self.embed_dim = int(model.embed_dim)
         self.dynamic = bool(getattr(model, "dynamic_img_size", False))
         self._prefix = int(model.num_prefix_tokens)
+        # Prefix tokens may be registers alone; a class token always comes first.
+        taps_prefix = "return_prefix_tokens" in signature(model.forward_intermediates).parameters
+        self.has_class_token = getattr(model, "cls_token", None) is not None and taps_prefix
         self.pos_interp = _positions(model, self.dynamic)
         # timm pools DINOv3 by averaging only because that is the class default; the authors evaluate CLS.
         self._takes_cls = family in ("dino", "dinov2", "dinov3") and self._prefix > 0
@@ -47,11 +51,14 @@ class PlainShape:
                 "Its position embeddings cannot be interpolated by timm.",
             )
 
-    def tokens(self, tap_BND: Tensor, norm: Tap, grid: tuple[int, int]) -> Tensor:
-        """B,H,W,D under `norm`."""
+    def read(self, tap: Any, norm: Tap, grid: tuple[int, int]) -> tuple[Tensor, Tensor | None]:
+        """Patch tokens B,H,W,D and class token B,D (None without) of one intermediate of timm, under `norm`."""
+        patches_BND, prefix_BPD = tap if self.has_class_token else (tap, None)
+        cls_BD = None if prefix_BPD is None else prefix_BPD[:, 0]
         if norm == "final" and self._norm is not None:
-            tap_BND = self._norm(tap_BND)
-        return tap_BND.unflatten(1, grid)
+            patches_BND = self._norm(patches_BND)
+            cls_BD = None if cls_BD is None else self._norm(cls_BD)
+        return patches_BND.unflatten(1, grid), cls_BD
 
     def pool(self, final_BND: Tensor) -> Tensor:
         """B,D from normalised tokens, before any classifier."""
@@ -69,6 +76,7 @@ class StageShape:
 
     output_fmt = "NCHW"
     depth = 1
+    has_class_token = False
     pos_interp = "none"
     pooling = "global pooling of timm's head, before the classifier"
 
@@ -117,9 +125,9 @@ class StageShape:
         if getattr(embed, "strict_img_size", False) and tuple(embed.img_size) != tuple(images_B3HW.shape[-2:]):
             raise UsageError(f"{architecture} takes {tuple(embed.img_size)} pixels only, got {list(images_B3HW.shape)}")
 
-    def tokens(self, map_BDHW: Tensor, norm: Tap, grid: tuple[int, int]) -> Tensor:
-        """B,H,W,D; `check` has refused a norm."""
-        return map_BDHW.permute(0, 2, 3, 1).contiguous()
+    def read(self, map_BDHW: Tensor, norm: Tap, grid: tuple[int, int]) -> tuple[Tensor, Tensor | None]:
+        """B,H,W,D, without class token; `check` has refused a norm."""
+        return map_BDHW.permute(0, 2, 3, 1).contiguous(), None
 
     def pool(self, final: Tensor) -> Tensor:
         """B,D from the last map, before any classifier."""

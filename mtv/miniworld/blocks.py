@@ -132,7 +132,10 @@ def _ring(height: float) -> list[Vec3]:
 
 _CUBE = [(x, y, z) for x in (-1.0, 1.0) for y in (-1.0, 1.0) for z in (-1.0, 1.0)]
 _HULLS = {
-    "ellipsoid": np.array([(s * (i == 0), s * (i == 1), s * (i == 2)) for i in range(3) for s in (-1.0, 1.0)] + [tuple(c / math.sqrt(3) for c in corner) for corner in _CUBE]),
+    "ellipsoid": np.array(
+        [(s * (i == 0), s * (i == 1), s * (i == 2)) for i in range(3) for s in (-1.0, 1.0)]
+        + [tuple(c / math.sqrt(3) for c in corner) for corner in _CUBE]
+    ),
     "box": np.array(_CUBE),
     "frustum": np.array(_ring(-1.0) + _ring(1.0)),
     "torus": np.array(_ring(-1.0) + _ring(1.0)),

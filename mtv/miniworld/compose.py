@@ -1,7 +1,8 @@
 """Composes scenes: from a request to everything that determines the picture.
 
-A scene is a pure function of (world, request). Every aspect draws from a stream of its own, so that a new draw in one moves no other,
-and the surroundings are drawn without knowing the category. The first instance of `single` and `model` scenes is the main object.
+A scene is a pure function of (world, request). Every aspect draws from a stream of its own, so that a new draw in one
+moves no other, and the surroundings are drawn without knowing the category. The first instance of `single` and
+`model` scenes is the main object.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ import numpy as np
 
 from mtv.errors import UsageError, unknown
 from mtv.miniworld import views
-from mtv.miniworld.blocks import block_at, ground_point, hull_points, rect_of, shape_bounds, yaw_matrix
+from mtv.miniworld.blocks import block_at, ground_point, hull_points, rect_of, yaw_matrix
 from mtv.miniworld.categories import CATALOGUE
 from mtv.miniworld.draws import Draws
-from mtv.miniworld.placing import Reach, Stage, Thing, draw_materials
+from mtv.miniworld.placing import Reach, Stage
 from mtv.miniworld.scene import Camera, Scene, Surface
 from mtv.miniworld.settings import Setting, patterns_for, settings_for
 from mtv.miniworld.settings.building import ground_surface, room_surfaces, sea_surface
@@ -26,6 +27,7 @@ from mtv.miniworld.settings.weather import draw_light, draw_sensor, draw_sky
 from mtv.miniworld.shapes import Vec3
 from mtv.miniworld.spec import SceneRequest, WorldSpec
 from mtv.miniworld.surroundings import add_far, add_mounted, add_near, add_road
+from mtv.miniworld.things import Thing, draw_object
 from mtv.miniworld.vocabulary import CATEGORIES, COLOURS
 
 _MODEL_SIZE = (0.2, 0.35)
@@ -110,26 +112,9 @@ def _category(plan: _Plan) -> str:
     return plan.request.category or plan.draws.child("category").choice(CATEGORIES)
 
 
-def _draw_thing(
-    draws: Draws, name: str, *, patterns: Sequence[str], size: tuple[float, float], identity: str = "", colour: str | None = None
-) -> Thing:
-    category = CATALOGUE[name]
-    shape = category.build(draws.child("shape"))
-    scale = draws.uniform(*size)
-    return Thing(
-        name=name,
-        shape=shape,
-        bounds=shape_bounds(shape),
-        scale=scale,
-        materials=draw_materials(draws.child("materials"), shape, size=scale, patterns=patterns, colour=colour),
-        identity=identity,
-        host=category.seat,
-    )
-
-
 def _draw_main(plan: _Plan) -> Thing:
     name = _category(plan)
-    return _draw_thing(plan.draws.child("main"), name, patterns=plan.patterns, size=CATALOGUE[name].size)
+    return draw_object(plan.draws.child("main"), name, patterns=plan.patterns, size=CATALOGUE[name].size)
 
 
 def _draw_individual(spec: WorldSpec, plan: _Plan) -> Thing:
@@ -137,7 +122,7 @@ def _draw_individual(spec: WorldSpec, plan: _Plan) -> Thing:
     name, number = _category(plan), plan.request.individual
     side = "test" if plan.request.test else "train"
     draws = Draws(spec.seed, "individual", side, name, number)
-    return _draw_thing(draws, name, patterns=plan.patterns, size=_MODEL_SIZE, identity=f"{side}/{name}/{number}")
+    return draw_object(draws, name, patterns=plan.patterns, size=_MODEL_SIZE, identity=f"{side}/{name}/{number}")
 
 
 def _portrait_stage(plan: _Plan, thing: Thing, framing: views.Framing) -> Stage:
@@ -152,7 +137,13 @@ def _portrait_stage(plan: _Plan, thing: Thing, framing: views.Framing) -> Stage:
         framing = replace(framing, cut=0.0)
     points_N3 = thing.scale * hull_points(thing.shape) @ np.array(yaw_matrix(block.cos, block.sin)).T
     camera = views.portrait(
-        draws.child("view"), framing, points_N3, azimuth=azimuth, top=plan.top, width=request.width, height=request.height
+        draws.child("view"),
+        framing,
+        points_N3,
+        azimuth=azimuth,
+        top=plan.top,
+        width=request.width,
+        height=request.height,
     )
     unit = min(1.4, max(0.28, thing.scale))
     surfaces = _surfaces(plan, [*block.corners(), *_around(camera)], azimuth, unit=unit, behind=3.0 * thing.scale)
@@ -213,7 +204,7 @@ def _draw_crowd(plan: _Plan, count: int, unit: float) -> list[Thing]:
         names.append(name)
         low, high = CATALOGUE[name].size
         colour = shared if shared and stream.chance(0.8) else None
-        things.append(_draw_thing(stream, name, patterns=plan.patterns, size=(low * unit, high * unit), colour=colour))
+        things.append(draw_object(stream, name, patterns=plan.patterns, size=(low * unit, high * unit), colour=colour))
     return sorted(things, key=lambda t: CATALOGUE[t.name].small)
 
 
@@ -250,8 +241,8 @@ def _crowd_stage(plan: _Plan) -> Stage:
     stage = Stage(camera=camera, surfaces=surfaces)
     count = stream.integer(3, 8) if indoor else stream.choice((2, 3, 4, 5, 6), (2, 3, 3, 2, 1))
     unit = stream.uniform(0.9, 1.3) if indoor else 1.0
-    fills = (0.14, 0.8) if indoor else (0.2, 0.62)
-    reach = Reach(columns=(0.04, 0.96), depths=(0.7, 12.0), fills=fills, hides=0.4, inside=0.72, tries=40)
+    fills = (0.14, 0.8) if indoor else (0.23, 0.65)
+    reach = Reach(columns=(0.04, 0.96), depths=(0.7, 12.0), fills=fills, hides=0.5, inside=0.75, tries=18)
     _fill(plan, stage, _draw_crowd(plan, count, unit), reach)
     loose = Reach(columns=(-0.1, 1.1), depths=(1.0, 9.0), hides=0.3, tries=10)
     _surround(plan, stage, near=stream.integer(0, 5 if indoor else 4), reach=loose, far=(6.0, 18.0))
@@ -265,7 +256,7 @@ def _road_stage(plan: _Plan) -> Stage:
     stream = draws.child("crowd")
     unit = stream.uniform(2.2, 3.4)
     stage = Stage(camera=camera, surfaces=_surfaces(plan, [], 0.0, unit=unit, behind=0.0), unit=unit)
-    reach = Reach(columns=(0.03, 0.97), depths=(4.0, 75.0), fills=(0.1, 0.7), hides=0.4, inside=0.8, tries=40)
+    reach = Reach(columns=(0.03, 0.97), depths=(4.0, 75.0), fills=(0.1, 0.7), hides=0.4, inside=0.8, tries=18)
     _fill(plan, stage, _draw_crowd(plan, stream.integer(4, 9), unit), reach)
     loose = Reach(columns=(-0.05, 1.05), depths=(5.0, 60.0), hides=0.25, tries=10)
     _surround(plan, stage, near=stream.integer(3, 8), reach=loose, far=(20.0, 75.0))

@@ -64,7 +64,7 @@ class Frame:
     """uint8: 0 surroundings, i + 1 for `scene.instances[i]`."""
     pigment_HW: np.ndarray
     """uint8: which pigment of an object shows at the pixel centre: 1 + 2 k for the main and 2 + 2 k for the second
-    pigment of the material of slot k of `SLOTS`; 0 where no object is seen."""
+    pigment of the material of slot k of `SLOTS`; 0 where no object is seen, or a blend of both that is neither."""
     seen: tuple[Seen, ...]
     """One per instance, in order."""
     keypoints: tuple[tuple[SeenKeypoint, ...], ...]

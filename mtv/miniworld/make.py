@@ -30,6 +30,7 @@ from mtv.miniworld.manifest import (
     finish_file,
     locked,
     read_record,
+    refuse_foreign,
     set_manifest,
     sweep,
     world_manifest,
@@ -111,9 +112,10 @@ def make_world(
     names = _checked(scale, sets, workers, device)
     tell = progress or (lambda stage, done, total, remark: None)
     world = World(spec=spec, scale_name=scale, scale=SCALES[scale], device=device)
+    refuse_foreign(out, names)
     with locked(out):
-        claim(out, world, names)
-        plans = [_plan(out, world, LAYOUTS[name], tell) for name in names]
+        claim(out, world)
+        plans = _plans(out, world, names, tell)
         for plan in _run(plans, workers or default_workers(), tell):
             _finish(out, world, plan)
         ends = _seal(out, world)
@@ -130,8 +132,8 @@ def make_world(
 
 
 def default_workers() -> int:
-    """min(8, cores that this process may use)."""
-    return min(8, len(os.sched_getaffinity(0)))
+    """min(8, cores)."""
+    return min(8, os.cpu_count() or 1)
 
 
 def _checked(scale: str, sets: Sequence[str] | None, workers: int | None, device: str) -> list[str]:
@@ -159,29 +161,38 @@ def chunk_length(layout: Layout, requests: Sequence[SceneRequest], world: World)
     return max(1, min(layout.chunk_length(world.scale), CHUNK_PIXELS // largest))
 
 
-def _plan(out: Path, world: World, layout: Layout, tell: Progress) -> _Plan:
-    """Compare what is there with what was recorded."""
-    name = layout.name
+def chunk_jobs(out: Path, world: World, layout: Layout) -> list[ChunkJob]:
+    """All chunks of a set."""
     requests = layout.requests(world.spec, world.scale)
     length = chunk_length(layout, requests, world)
     slices = [tuple(requests[start : start + length]) for start in range(0, len(requests), length)]
-    jobs = [ChunkJob(out=out, world=world, set=name, number=i, requests=s) for i, s in enumerate(slices)]
-    todo, repaired = list[ChunkJob](), list[str]()
-    for job in jobs:
-        record = read_record(chunk_file(out, name, job.number), world.key(name))
-        damaged = record.damaged(out / name) if record else []
-        repaired += damaged
-        if record is None or damaged:
-            todo.append(job)
-        tell(f"verify {name}", job.number + 1, len(jobs), "")
-    end = read_record(finish_file(out, name), world.key(name))
-    lost = end.damaged(out / name) if end else []
-    for file in (*repaired, *lost):
-        log.warning("%s/%s is missing or damaged; made again", name, file)
-    whole = end is not None and not lost and not todo
-    if not whole:
-        sweep(out / name)
-    return _Plan(layout=layout, jobs=jobs, todo=todo, repaired=(*repaired, *lost), whole=whole)
+    return [ChunkJob(out=out, world=world, set=layout.name, number=i, requests=s) for i, s in enumerate(slices)]
+
+
+def _plans(out: Path, world: World, names: Sequence[str], tell: Progress) -> list[_Plan]:
+    """Compare what is there with what was recorded."""
+    jobs = {name: chunk_jobs(out, world, LAYOUTS[name]) for name in names}
+    done, total = 0, sum(map(len, jobs.values()))
+    plans = []
+    for name in names:
+        todo, repaired = list[ChunkJob](), list[str]()
+        for job in jobs[name]:
+            record = read_record(chunk_file(out, name, job.number), world.key(name))
+            damaged = record.damaged(out / name) if record else []
+            repaired += damaged
+            if record is None or damaged:
+                todo.append(job)
+            done += 1
+            tell("verify", done, total, name)
+        end = read_record(finish_file(out, name), world.key(name))
+        repaired += (lost := end.damaged(out / name) if end else [])
+        for file in repaired:
+            log.warning("%s/%s is missing or damaged; it is made again", name, file)
+        whole = end is not None and not lost and not todo
+        if not whole:
+            sweep(out / name)
+        plans.append(_Plan(layout=LAYOUTS[name], jobs=jobs[name], todo=todo, repaired=tuple(repaired), whole=whole))
+    return plans
 
 
 def _run(plans: Sequence[_Plan], workers: int, tell: Progress) -> Iterator[_Plan]:

@@ -109,28 +109,38 @@ def read_record(path: Path, key: str) -> Record | None:
     return Record(key=key, rows=body["rows"], files=files_from_json(body["files"]), counts=dict(body["counts"]))
 
 
-def claim(out: Path, world: World, names: Sequence[str]) -> None:
+def refuse_foreign(out: Path, names: Sequence[str]) -> None:
+    """Check that `out` has no folder of these sets that make-mini did not make; writes nothing.
+
+    Raises:
+        UsageError: it has; names the sets.
+    """
+    foreign = [] if _world_file(out).is_file() else [name for name in names if (out / name).exists()]
+    if foreign:
+        raise UsageError(
+            f"{out}: {', '.join(foreign)} there already, but not made by make-mini", "Choose another folder with --out."
+        )
+
+
+def claim(out: Path, world: World) -> None:
     """Make `out` the folder of this world, or check that it is.
 
     Raises:
-        UsageError: it holds another world (names the arguments that differ), or a set's folder that was not made here.
-        CacheError: it cannot be created or written.
+        UsageError: it holds another world; names the arguments that differ.
+        CacheError: it cannot be written, or what it remembers cannot be read.
     """
-    path = out / MAKE / "world.json"
-    wanted = world.as_dict()
-    if path.is_file():
-        there = _read_world(path)
-        differing = [f"{k} {there.get(k)!r} instead of {v!r}" for k, v in wanted.items() if there.get(k) != v]
-        if differing:
-            raise UsageError(f"{out} holds another world: {', '.join(differing)}", "Choose another folder with --out.")
-    else:
-        foreign = [name for name in names if (out / name).exists()]
-        if foreign:
-            raise UsageError(
-                f"{out}: {', '.join(foreign)} there already, but not made by make-mini",
-                "Choose another folder with --out.",
-            )
+    path, wanted = _world_file(out), world.as_dict()
+    if not path.is_file():
         atomic_write_bytes(path, json_bytes(wanted, indent=1))
+        return
+    there = _read_world(path)
+    differing = [f"{k} {there.get(k)!r} instead of {v!r}" for k, v in wanted.items() if there.get(k) != v]
+    if differing:
+        raise UsageError(f"{out} holds another world: {', '.join(differing)}", "Choose another folder with --out.")
+
+
+def _world_file(out: Path) -> Path:
+    return out / MAKE / "world.json"
 
 
 def _read_world(path: Path) -> dict[str, Any]:

@@ -1,19 +1,17 @@
-"""Where things stand: on the ground, on each other or on a wall, in view, without touching, without hiding too much of an object.
+"""Where things stand: on the ground or on each other, in view, without touching, without hiding too much of an object.
 
-Positions are drawn in the picture (a column and a depth), so that every part of the view is filled alike; what collides, leaves the
-room or hides an object is drawn again.
+Positions are drawn in the picture (a column and a depth), so that every part of the view is filled alike; what
+collides, leaves the room or hides an object is drawn again.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from mtv.miniworld.blocks import (
     Block,
-    Bounds,
     Rect,
     block_at,
     clearance,
@@ -25,46 +23,15 @@ from mtv.miniworld.blocks import (
     yaw_matrix,
 )
 from mtv.miniworld.draws import Draws
-from mtv.miniworld.materials import Material, draw_material, draw_pigment
 from mtv.miniworld.scene import Camera, Instance, Surface
-from mtv.miniworld.shapes import Shape, Support, Vec3
+from mtv.miniworld.shapes import Support, Vec3
+from mtv.miniworld.things import Thing
 
 GAP = 0.04
 """Smallest distance between the plans of two things, in units of the scene's scale (metres in ordinary scenes)."""
 _WALL_GAP = 0.06
 _HEAD_ROOM = 0.25
 """Smallest distance in the plan between the camera and a thing, in units of the scene's scale."""
-_SLOTS = (("main", 0.4), ("second", 0.75), ("accent", 0.85))
-"""Slots of an object with their share of plain materials."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Thing:
-    """Something that is drawn but has no place yet."""
-
-    name: str
-    """Semantic class."""
-    shape: Shape
-    """Shape."""
-    bounds: Bounds
-    """Box around the shape."""
-    scale: float
-    """As `Instance.scale`."""
-    materials: Mapping[str, Material]
-    """As `Instance.materials`."""
-    identity: str = ""
-    """As `Instance.identity`."""
-    host: bool = False
-    """Whether small objects may stand on its supports."""
-
-    @property
-    def size(self) -> float:
-        """Longest side in metres."""
-        return self.scale * max(h - l for l, h in zip(*self.bounds, strict=True))
-
-    def scaled(self, factor: float) -> Thing:
-        """The same thing at another size."""
-        return replace(self, scale=factor * self.scale)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,43 +43,14 @@ class Reach:
     depths: tuple[float, float]
     """Range of its camera z in metres, drawn log-uniformly."""
     fills: tuple[float, float] | None = None
-    """Range of its longest side over the shorter side of the picture; narrows `depths`, and so does the ground that is seen."""
+    """Range of its longest side over the shorter side of the picture; narrows `depths`, and so does the ground in
+    view."""
     hides: float = 0.35
     """Largest share of any object's rectangle that may be hidden in all."""
     inside: float = 0.0
     """Smallest share of its own rectangle that must lie in the frame."""
     tries: int = 24
     """Draws before giving up."""
-
-
-def draw_materials(
-    draws: Draws, shape: Shape, *, size: float, patterns: Sequence[str], colour: str | None = None
-) -> dict[str, Material]:
-    """Materials of an object: the same distribution for every category.
-
-    Args:
-        draws: the stream.
-        shape: whose slots are filled.
-        size: longest side in metres; patterns repeat 3 to 9 times on it.
-        patterns: patterns that the split may use.
-        colour: main colour, or drawn.
-    """
-    used = {part.slot for part in shape.parts} | {"main"}
-    out = {}
-    for slot, plain_share in _SLOTS:
-        if slot in used:
-            out[slot] = draw_material(
-                draws,
-                period=(0.11 * size, 0.34 * size),
-                colour=colour if slot == "main" else None,
-                patterns=tuple(patterns),
-                plain_share=plain_share,
-            )
-    if "dark" in used:
-        pigment = draw_pigment(draws, "black")
-        # Tyres, screens and noses stay plain even in a world with `shift`.
-        out["dark"] = Material(colour="black", pigment=pigment, second_colour="black", second_pigment=pigment)
-    return out
 
 
 @dataclass(kw_only=True)
@@ -185,11 +123,12 @@ class Stage:
         if thing.host and thing.shape.supports:
             self.hosts.append(index)
         if watched and rect is not None:
-            self.hidden[index] = self._covered(rect)
+            self.hidden[index] = self._covered(rect, on)
         return index
 
     def wall_at(self, column: float) -> tuple[int, float, float, float]:
-        """What the level ray through a pixel column hits first: index of the surface, x, y, and camera z; infinite if nothing."""
+        """What the level ray through a pixel column hits first: index of the surface, x, y, and the camera z of the
+        ground below; infinite if nothing."""
         right, _, forward = self.camera.rotation
         across = (column - self.camera.width / 2) / self.camera.focal
         dx, dy = right[0] * across + forward[0], right[1] * across + forward[1]
@@ -202,25 +141,27 @@ class Stage:
                 away = (surface.offset - nx * px - ny * py - nz * pz) / facing
                 if away < best:
                     best, index = away, i
-        return index, px + best * dx, py + best * dy, best * (forward[0] * dx + forward[1] * dy)
+        return index, px + best * dx, py + best * dy, best * (forward[0] * dx + forward[1] * dy) - forward[2] * pz
+
+    @cached_property
+    def _walls(self) -> list[tuple[float, float, float]]:
+        """Normal and offset of what bounds the ground, for a quick no."""
+        return [(s.normal[0], s.normal[1], s.offset) for s in self.surfaces[1:] if s.normal[2] > -0.99]
 
     @cached_property
     def deepest(self) -> float:
         """About the largest depth of the ground in view, metres."""
         return max(self.wall_at(share * self.camera.width)[3] for share in (0.02, 0.3, 0.5, 0.7, 0.98))
 
-    def in_room_at(self, x: float, y: float) -> bool:
-        """Whether a point of the ground lies between the walls."""
-        for surface in self.surfaces[1:]:
-            normal = surface.normal
-            if normal[0] * x + normal[1] * y < surface.offset:
-                return False
-        return True
-
     def in_room(self, block: Block) -> bool:
         """Whether a block pokes through no surface but the ground."""
+        x, y = block.x, block.y
+        for nx, ny, offset in self._walls:
+            if nx * x + ny * y < offset:
+                return False
         for surface in self.surfaces[1:]:
-            if clearance(block, surface) < (0.0 if surface.name == "other" else _WALL_GAP):
+            gap = _WALL_GAP if surface.normal[2] < 0.5 else 0.0
+            if clearance(block, surface) < gap:
                 return False
         return True
 
@@ -231,26 +172,32 @@ class Stage:
             return False
         return not any(collide(block, self.blocks[i], GAP * self.unit) for i in self.ground)
 
-    def _covered(self, rect: Rect) -> float:
-        nearer = (r for r in self.rects if r is not None and r.near < rect.near)
-        return sum(r.overlap(rect) for r in nearer) / max(1.0, rect.area)
+    def _covered(self, rect: Rect, on: int | None) -> float:
+        """Share of a rectangle that nearer things cover, at most; what it stands on does not count."""
+        total = 0.0
+        for i, other in enumerate(self.rects):
+            if other is not None and other.near < rect.near and i != on:
+                total += other.overlap(rect)
+        return total / max(1.0, rect.area)
 
-    def bearable(self, rect: Rect, *, hides: float, watched: bool) -> bool:
+    def bearable(self, rect: Rect, *, hides: float, watched: bool, on: int | None = None) -> bool:
         """Whether a thing at `rect` leaves every object, itself too if it is one, seen well enough."""
         for i, share in self.hidden.items():
             other = self.rects[i]
-            if other is not None and rect.near < other.near:
+            if other is not None and rect.near < other.near and i != on:
                 more = rect.overlap(other) / max(1.0, other.area)
                 if more > 0 and share + more > hides:
                     return False
-        return not watched or self._covered(rect) <= hides
+        return not watched or self._covered(rect, on) <= hides
 
     def inside(self, rect: Rect) -> float:
         """Share of a rectangle that lies in the frame."""
         frame = Rect(0.0, 0.0, float(self.camera.width), float(self.camera.height), 0.0)
         return rect.overlap(frame) / max(1e-6, rect.area)
 
-    def scatter(self, draws: Draws, thing: Thing, reach: Reach, *, watched: bool = False, solid: bool = True) -> int | None:
+    def scatter(
+        self, draws: Draws, thing: Thing, reach: Reach, *, watched: bool = False, solid: bool = True
+    ) -> int | None:
         """Finds a place on the ground in view; returns the index, or None if none of the tries fits."""
         depths = self._depths(thing, reach)
         if depths is None:
@@ -260,8 +207,6 @@ class Stage:
             x, y = ground_point(self.camera, column, log_uniform(draws, depths))
             yaw = draws.uniform(0, math.tau)
             # The cheap questions come first: most draws fail one of them.
-            if not self.in_room_at(x, y):
-                continue
             block = block_at(thing.bounds, scale=thing.scale, yaw=yaw, position=(x, y, 0.0))
             if not self.in_room(block) or (solid and not self.free(block)):
                 continue
@@ -294,9 +239,13 @@ class Stage:
             block = block_at(thing.bounds, scale=thing.scale, yaw=yaw, position=position)
             neighbours = [i for i, other in enumerate(self.instances) if other.on == host]
             rect = rect_of(self.camera, block.corners())
-            if rect is None or self.inside(rect) < inside or any(collide(block, self.blocks[i], 0.01) for i in neighbours):
+            if (
+                rect is None
+                or self.inside(rect) < inside
+                or any(collide(block, self.blocks[i], 0.01) for i in neighbours)
+            ):
                 continue
-            if self.in_room(block) and self.bearable(rect, hides=hides, watched=True):
+            if self.in_room(block) and self.bearable(rect, hides=hides, watched=True, on=host):
                 return self.put(thing, position=position, yaw=yaw, rect=rect, solid=False, on=host, watched=True)
         return None
 

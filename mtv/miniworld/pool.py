@@ -11,15 +11,17 @@ import contextlib
 import multiprocessing
 import multiprocessing.connection
 import os
+import pickle
 import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from mtv.errors import CacheError
 from mtv.miniworld.compose import make_scene
@@ -51,10 +53,6 @@ class ChunkJob:
     """Which chunk of it."""
     requests: tuple[SceneRequest, ...]
     """Its scenes."""
-
-    def scenes(self) -> list[Scene]:
-        """Descriptions of its scenes."""
-        return [make_scene(self.world.spec, request) for request in self.requests]
 
     def shots(self, frames: Iterable[Frame]) -> Iterator[Shot]:
         """Its scenes with their pictures."""
@@ -95,15 +93,26 @@ def make_chunk(job: ChunkJob) -> None:
     from mtv.miniworld.render import render
 
     def frames() -> Iterator[Frame]:
-        for batch in _batches(job.scenes()):
+        for batch in _batches([make_scene(job.world.spec, request) for request in job.requests]):
             yield from render(batch, device="cpu")
 
     _write(job, frames())
 
 
-def write_frames(job: ChunkJob, frames: Sequence[Frame]) -> None:
-    """Write and record a chunk that was rendered elsewhere."""
-    _write(job, frames)
+def compose_chunk(job: ChunkJob) -> bytes:
+    """Descriptions of the scenes of a chunk, pickled: the rendering process hands these bytes on as they are."""
+    return pickle.dumps([make_scene(job.world.spec, request) for request in job.requests], protocol=5)
+
+
+def write_rendered(job: ChunkJob, scenes: bytes, truths: Sequence[dict[str, Any]]) -> None:
+    """Write and record a chunk that was rendered elsewhere.
+
+    Args:
+        job: the chunk.
+        scenes: from `compose_chunk`.
+        truths: fields of the frames, without the scenes.
+    """
+    _write(job, (Frame(scene=s, **truth) for s, truth in zip(pickle.loads(scenes), truths, strict=True)))
 
 
 def _write(job: ChunkJob, frames: Iterable[Frame]) -> None:
@@ -132,14 +141,21 @@ def _on_device(jobs: Sequence[ChunkJob], workers: int, device: str) -> Iterator[
 
     with _pool(workers, _start_plain) as pool:
         waiting = iter(jobs)
-        composing = deque((job, pool.submit(ChunkJob.scenes, job)) for job in islice(waiting, AHEAD * workers))
+        composing = deque((job, pool.submit(compose_chunk, job)) for job in islice(waiting, AHEAD * workers))
         writing: dict[Future[None], ChunkJob] = {}
         while composing:
-            job, scenes = composing.popleft()
-            writing[pool.submit(write_frames, job, render(scenes.result(), device=device))] = job
-            composing.extend((next_job, pool.submit(ChunkJob.scenes, next_job)) for next_job in islice(waiting, 1))
+            job, composed = composing.popleft()
+            scenes = composed.result()
+            truths = [_truth(frame) for frame in render(pickle.loads(scenes), device=device)]
+            writing[pool.submit(write_rendered, job, scenes, truths)] = job
+            composing.extend((after, pool.submit(compose_chunk, after)) for after in islice(waiting, 1))
             yield from _written(writing, keep=AHEAD * workers)
         yield from _written(writing, keep=0)
+
+
+def _truth(frame: Frame) -> dict[str, Any]:
+    """The fields of a frame but the scene, which its writer has already."""
+    return {f.name: getattr(frame, f.name) for f in fields(frame) if f.name != "scene"}
 
 
 def _written(writing: dict[Future[None], ChunkJob], *, keep: int) -> Iterator[ChunkJob]:

@@ -42,7 +42,7 @@ def world_readme(world: World, sets: Mapping[Layout, Mapping[str, int]]) -> byte
         "Generated pictures of small 3-D scenes with exact truth, in the on-disk layouts of known benchmarks.\n\n"
         f"Made with `{command(world)}`, generator version {world.version}.\n\n"
         "| folder | what | counts |\n|---|---|---|\n" + "\n".join(rows) + "\n\n"
-        "`mtv-eval data check --data DIR` verifies it, the command above repairs it, `mtv-eval data show DIR` draws it,\n"
-        "`.make/` holds what a later call needs to go on.\n"
+        "`mtv-eval data check --data DIR` verifies it, the command above repairs it, `mtv-eval data show DIR` draws\n"
+        "it. `.make/` holds what a later call needs to go on.\n"
     )
     return text.encode("utf-8")

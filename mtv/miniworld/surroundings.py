@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from mtv.miniworld.blocks import Block, block_at, clearance, collide, rect_of, shape_bounds
 from mtv.miniworld.clutter import CLUTTER, clutter_materials, road_strip
 from mtv.miniworld.draws import Draws
-from mtv.miniworld.placing import Reach, Stage, Thing
+from mtv.miniworld.placing import Reach, Stage
 from mtv.miniworld.settings.base import Setting
 from mtv.miniworld.settings.outdoors import ROAD
+from mtv.miniworld.things import Thing
 
 _SILL = {"window": (0.75, 1.15), "picture": (0.9, 1.5), "board": (0.75, 1.0), "door": (0.0, 0.0)}
 """Height of the lower edge on the wall, metres."""
@@ -27,7 +28,9 @@ def draw_clutter(draws: Draws, kind: str, *, scale: float, patterns: Sequence[st
     )
 
 
-def add_near(draws: Draws, stage: Stage, setting: Setting, *, count: int, reach: Reach, patterns: Sequence[str]) -> None:
+def add_near(
+    draws: Draws, stage: Stage, setting: Setting, *, count: int, reach: Reach, patterns: Sequence[str]
+) -> None:
     """Clutter that stands among the objects."""
     kinds, weights = zip(*setting.near, strict=True)
     for i in range(count):
@@ -37,7 +40,9 @@ def add_near(draws: Draws, stage: Stage, setting: Setting, *, count: int, reach:
         stage.scatter(stream, thing, reach)
 
 
-def add_far(draws: Draws, stage: Stage, setting: Setting, *, depths: tuple[float, float], patterns: Sequence[str]) -> None:
+def add_far(
+    draws: Draws, stage: Stage, setting: Setting, *, depths: tuple[float, float], patterns: Sequence[str]
+) -> None:
     """Clutter behind everything, outdoors; hills stand on the horizon."""
     for amount in setting.far:
         stream = draws.child(amount.kind)
@@ -64,9 +69,7 @@ def add_mounted(draws: Draws, stage: Stage, setting: Setting, *, patterns: Seque
                 _mount(stream, stage, thing, _SILL[amount.kind], taken)
 
 
-def _mount(
-    draws: Draws, stage: Stage, thing: Thing, sill: tuple[float, float], taken: list[tuple[int, Block]]
-) -> None:
+def _mount(draws: Draws, stage: Stage, thing: Thing, sill: tuple[float, float], taken: list[tuple[int, Block]]) -> None:
     for _ in range(6):
         wall, x, y, _ = stage.wall_at(draws.uniform(0, 1) * stage.camera.width)
         surface = stage.surfaces[wall]

@@ -1,7 +1,7 @@
-"""Cameras: portraits that frame one object, overviews of a place, and the view along a road. World: x, y on the ground, z up.
+"""Cameras: portraits that frame one object, overviews of a place, and the view along a road.
 
-Notable choices: a portrait puts the camera where the object fills the wanted share of the picture, so the picture size of an object does
-not depend on its category; the camera moves rather than the focal length, which is drawn.
+Notable choices: a portrait puts the camera where the object fills the wanted share of the picture, so the picture
+size of an object does not depend on its category; the camera moves rather than the focal length, which is drawn.
 """
 
 from __future__ import annotations
@@ -102,8 +102,17 @@ def portrait(
         rect = _seen(camera, points_N3)
         ratio = max(rect.right - rect.left, rect.bottom - rect.top) / (fill * short)
         distance = min(far, max(near, max(1.05 * size, distance * ratio)))
-    aim = _shifted(draws.child("drift"), camera, framing, centre, rect, focal / ratio)
-    return look(position, aim, focal=focal / ratio, width=width, height=height, roll=roll)
+    focal /= ratio
+    moves, cut = _moves(draws.child("drift"), framing, rect, ratio, width, height)
+    for _ in range(_ROUNDS):
+        # Off the middle a lens stretches things, so what should be whole may have to come nearer to it.
+        aim = _aim(camera, centre, moves, focal)
+        shifted = look(position, aim, focal=focal, width=width, height=height, roll=roll)
+        rect = _seen(shifted, points_N3)
+        if cut or (min(rect.left, rect.top) >= 0 and rect.right <= width and rect.bottom <= height):
+            break
+        moves = (0.5 * moves[0], 0.5 * moves[1])
+    return shifted
 
 
 def _seen(camera: Camera, points_N3: np.ndarray) -> Rect:
@@ -121,23 +130,26 @@ def _around(centre: Vec3, distance: float, azimuth: float, elevation: float, top
     )
 
 
-def _shifted(draws: Draws, camera: Camera, framing: Framing, centre: Vec3, rect: Rect, focal: float) -> Vec3:
-    """Where to aim so that the object lies off the middle: inside the frame, or cut a little."""
-    zoom = focal / camera.focal
+def _moves(
+    draws: Draws, framing: Framing, rect: Rect, ratio: float, width: int, height: int
+) -> tuple[tuple[float, float], bool]:
+    """How far off the middle the object is to be, right and down in pixels, and whether the border cuts it."""
     moves = []
     cut_axis = draws.integer(0, 2) if draws.chance(framing.cut) else -1
-    for axis, (side, low, high) in enumerate(
-        ((camera.width, rect.left, rect.right), (camera.height, rect.top, rect.bottom))
-    ):
-        extent = zoom * (high - low)
-        free = (side - extent) / 2
+    for axis, (side, extent) in enumerate(((width, rect.right - rect.left), (height, rect.bottom - rect.top))):
+        free = (side - extent / ratio) / 2
         most = min(max(0.0, free - 0.03 * side), framing.drift * side)
         move = draws.uniform(-most, most)
         if axis == cut_axis:
-            move = math.copysign(free + draws.uniform(0.04, 0.16) * extent, move)
+            move = math.copysign(free + draws.uniform(0.04, 0.16) * extent / ratio, move)
         moves.append(move)
+    return (moves[0], moves[1]), cut_axis >= 0
+
+
+def _aim(camera: Camera, centre: Vec3, moves: tuple[float, float], focal: float) -> Vec3:
+    """Where to look so that `centre`, now in the middle, moves by pixels."""
     distance = math.dist(camera.position, centre)
-    across, fall = (-m * distance / focal for m in moves)
+    across, fall = -moves[0] * distance / focal, -moves[1] * distance / focal
     right, down, _ = camera.rotation
     return (
         centre[0] + across * right[0] + fall * down[0],

@@ -1,7 +1,7 @@
 """Reads captions back: a recogniser of the captions' language, written apart from the grammar that makes them.
 
-`read(caption)` explains every word or raises `Unread`. The result lists who is in the picture (`Figure`) and what is said of
-them (`Claim`); `caption_judge` checks that against masks, depth and scene.
+`read(caption)` explains every word or raises `UnreadError`. The result lists who is in the picture and what is said of
+them; `caption_judge` checks that against masks, depth and scene.
 """
 
 from __future__ import annotations
@@ -9,10 +9,13 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-CATEGORIES = "mug bottle book lamp chair table sofa bed car plane boat house tree dog bird robot".split()
-SCENERY = "window door picture rug crate pillar bush rock fence hill".split()
+CATEGORIES = (
+    *("mug", "bottle", "book", "lamp", "chair", "table", "sofa", "bed"),
+    *("car", "plane", "boat", "house", "tree", "dog", "bird", "robot"),
+)
+SCENERY = ("window", "door", "picture", "rug", "crate", "pillar", "bush", "rock", "fence", "hill")
 ALIASES = {"cup": "mug", "couch": "sofa", "airplane": "plane", "automobile": "car"}
-COLOURS = "red orange yellow green teal blue purple pink brown white grey black".split()
+COLOURS = ("red", "orange", "yellow", "green", "teal", "blue", "purple", "pink", "brown", "white", "grey", "black")
 SINGULAR = {w + s: w for w in [*CATEGORIES, *SCENERY, *ALIASES] for s in ("s", "es")} | {
     w: w for w in [*CATEGORIES, *SCENERY, *ALIASES]
 }
@@ -94,7 +97,7 @@ OPENERS = (
 VERBS = ("is parked", "are parked", "is", "are", "stands", "stand", "standing", "parked")
 
 
-class Unread(ValueError):
+class UnreadError(ValueError):
     """A caption with words that the recogniser cannot explain."""
 
 
@@ -103,8 +106,11 @@ class Figure:
     """Somebody in the picture: one instance of a class, or all of them."""
 
     name: str
-    number: int = 0  # 0: one of them, n: all n of them
+    """Semantic class."""
+    number: int = 0
+    """0: one of them; n: all n of them."""
     claims: list[tuple[str, object]] = field(default_factory=list)
+    """What is said of it: kind and value."""
 
 
 @dataclass
@@ -112,8 +118,11 @@ class Reading:
     """What a caption says."""
 
     figures: list[Figure] = field(default_factory=list)
-    relations: list[tuple[str, int, int]] = field(default_factory=list)  # name, figure, figure
+    """Who is in the picture."""
+    relations: list[tuple[str, int, int]] = field(default_factory=list)
+    """Name, first and second figure."""
     scene: list[tuple[str, object]] = field(default_factory=list)
+    """What is said of the whole: kind and value."""
 
 
 class _Reader:
@@ -131,8 +140,8 @@ class _Reader:
                 return option
         return None
 
-    def fail(self) -> Unread:
-        return Unread(f"unexplained: {' '.join(self.words[self.at :])!r} in {' '.join(self.words)!r}")
+    def fail(self) -> UnreadError:
+        return UnreadError(f"unexplained: {' '.join(self.words[self.at :])!r} in {' '.join(self.words)!r}")
 
     def caption(self) -> Reading:
         if place := self.next(*PHRASES):
@@ -160,22 +169,28 @@ class _Reader:
         return place is not None
 
     def attachment(self) -> None:
+        """Anything that may follow a figure: tails, clauses, relations, the next figure."""
         if self.tail() or self.next("is shown", "are shown", "is seen", "are seen"):
             return
         self.next("and", "while")
         if self.next("with"):
-            return self.around()
-        if self.next("the"):
-            return self.clause()
+            self.around()
+        elif self.next("the"):
+            self.clause()
+        elif not self.relation():
+            self.figure()
+
+    def relation(self) -> bool:
+        """`is behind a chair`, of the last figure."""
         start = self.at
         self.next(*VERBS)
         relation = self.next(*RELATIONS)
-        if relation:
-            subject = len(self.out.figures) - 1
-            return self.out.relations.append((RELATIONS[relation], subject, self.figure()))
-        self.at = start
-        self.figure()
-        return None
+        if relation is None:
+            self.at = start
+            return False
+        subject = len(self.out.figures) - 1
+        self.out.relations.append((RELATIONS[relation], subject, self.figure()))
+        return True
 
     def tail(self) -> bool:
         """Setting, view or background."""
@@ -238,7 +253,7 @@ class _Reader:
     def figure(self, *, bare: bool = False) -> int:
         """A noun phrase; returns its number."""
         figure = Figure("")
-        if self.next("a pair of"):
+        if self.next("a pair of") or (bare and self.next("pair of")):
             figure.number = 2
         elif number := self.next(*NUMBERS):
             figure.number = NUMBERS[number]
@@ -332,6 +347,6 @@ def read(caption: str, traits: tuple[str, ...] = ()) -> Reading:
         traits: every trait of the world, `a handle`.
 
     Raises:
-        Unread: a word that the recogniser cannot explain.
+        UnreadError: a word that the recogniser cannot explain.
     """
     return _Reader(caption, traits).caption()

@@ -2,11 +2,13 @@
 
 Scene, camera, masks, depth and boxes agree with each other, so that what is said of a frame can be checked against any
 of them. `random_frame` covers many more cases per second than rendering does; `frame_of` builds a given one.
+`rendered_frames` are real ones.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -15,6 +17,7 @@ from mtv.miniworld.frame import Frame, Seen, SeenKeypoint
 from mtv.miniworld.materials import Material, draw_material
 from mtv.miniworld.scene import Camera, Instance, Light, Scene, Sensor, Sky
 from mtv.miniworld.shapes import Part, Shape, turn
+from mtv.miniworld.spec import Purpose, SceneRequest, WorldSpec
 from mtv.miniworld.vocabulary import CATEGORIES, semantic_id
 
 SIZE = 96
@@ -85,6 +88,7 @@ def frame_of(*blocks: Block, setting: tuple[str, str, bool] = SETTINGS[0], pitch
         depth_HW=depth,
         semantic_HW=semantic,
         instance_HW=mask,
+        pigment_HW=_pigments(blocks, mask),
         seen=tuple(_seen(i, b, mask, depth) for i, b in enumerate(blocks)),
         keypoints=tuple(_keypoints(i, x, mask, camera) for i, x in enumerate(instances)),
     )
@@ -95,7 +99,8 @@ def random_frame(draws: Draws) -> Frame:
     kinds = draws.sample(CATEGORIES, draws.integer(1, 6))
     blocks: list[Block] = []
     for _ in range(draws.choice(range(9), (1, 3, 4, 4, 3, 3, 2, 1, 1))):
-        width, height = round(draws.uniform(2, 50)), round(draws.uniform(2, 50))
+        largest = 90 if draws.chance(0.1) else 50
+        width, height = round(draws.uniform(2, largest)), round(draws.uniform(2, largest))
         left, top, depth = draws.integer(-10, 92), draws.integer(-10, 92), draws.uniform(1, 8)
         on = draws.integer(0, len(blocks)) if blocks and draws.chance(0.25) else None
         if on is not None:
@@ -107,6 +112,29 @@ def random_frame(draws: Draws) -> Frame:
         rect = (left, top, left + draws.integer(3, 40), top + draws.integer(3, 40))
         blocks.append(_random_block(draws, draws.choice(CLUTTER), rect, draws.uniform(3, 12), None))
     return frame_of(*blocks, setting=draws.choice(SETTINGS), pitch=draws.choice((0.0, 20.0, 40.0)))
+
+
+@cache
+def rendered_frames() -> tuple[Frame, ...]:
+    """Frames of the real generator: every purpose, two sizes, one of them wide. Made once per test run."""
+    from mtv.miniworld.compose import make_scene
+    from mtv.miniworld.render import render
+
+    wanted: list[tuple[Purpose, int, int, int]] = [
+        ("several", 96, 96, 20),
+        ("indoor", 96, 96, 8),
+        ("single", 64, 64, 8),
+        ("road", 128, 48, 6),
+        ("model", 64, 64, 4),
+    ]
+    scenes = [
+        make_scene(
+            WorldSpec(), SceneRequest(split=f"language/{purpose}", index=i, purpose=purpose, width=width, height=height)
+        )
+        for purpose, width, height, count in wanted
+        for i in range(count)
+    ]
+    return tuple(render(scenes))
 
 
 def _random_block(draws: Draws, name: str, rect: tuple[int, int, int, int], depth: float, on: int | None) -> Block:
@@ -168,6 +196,18 @@ def _seen(index: int, block: Block, mask: np.ndarray, depth: np.ndarray) -> Seen
         nearest=float(depth[own].min()) if len(rows) else float("nan"),
         cut=left <= 0 or top <= 0 or right >= SIZE or bottom >= SIZE,
     )
+
+
+def _pigments(blocks: tuple[Block, ...], mask: np.ndarray) -> np.ndarray:
+    """The main pigment everywhere, but for two columns of five where the material has a pattern."""
+    out = np.zeros_like(mask)
+    second = np.arange(SIZE)[None, :] % 5 < 2
+    for i, block in enumerate(blocks):
+        if block.name in CATEGORIES:
+            out[mask == i + 1] = 1
+            if block.material.pattern != "plain":
+                out[(mask == i + 1) & second] = 2
+    return out
 
 
 def _keypoints(index: int, instance: Instance, mask: np.ndarray, camera: Camera) -> tuple[SeenKeypoint, ...]:

@@ -12,24 +12,21 @@ import numpy as np
 from caption_judge import Judge
 from caption_reader import COLOURS, PATTERNS, SINGULAR
 
-from mtv.miniworld.frame import Frame
 
-
-class Unasked(ValueError):
+class UnaskedError(ValueError):
     """A question that no rule understands, or a description that does not fit exactly one object."""
 
 
-def right_choices(frame: Frame, question: str, choices: Sequence[str]) -> list[str]:
+def right_choices(judge: Judge, question: str, choices: Sequence[str]) -> list[str]:
     """The choices that are true of the frame.
 
     Raises:
-        Unasked: the question cannot be understood, or is ambiguous.
+        UnaskedError: the question cannot be understood, or is ambiguous.
     """
-    judge = Judge(frame)
     for pattern, answer in _RULES:
         if match := re.fullmatch(pattern, question):
             return [c for c in choices if answer(judge, c, *match.groups())]
-    raise Unasked(question)
+    raise UnaskedError(question)
 
 
 def worn(judge: Judge, i: int) -> set[str]:
@@ -49,10 +46,9 @@ def resolve(judge: Judge, description: str) -> int:
         else:
             shown = [i for i in shown if _has_pattern(judge, i, PATTERNS[word])]
     if len(shown) != 1:
-        raise Unasked(f"{description!r} fits {len(shown)} objects")
-    main = judge.scene.instances[shown[0]].materials["main"]
-    if any(w in COLOURS and w != main.colour for w in adjectives):
-        raise Unasked(f"{description!r}: the object is mainly {main.colour}")
+        raise UnaskedError(f"{description!r} fits {len(shown)} objects")
+    if not all(judge.coloured(shown[0], w) for w in adjectives if w in COLOURS):
+        raise UnaskedError(f"{description!r}: the object has the colours {judge.shares(shown[0])}")
     return shown[0]
 
 
@@ -67,7 +63,7 @@ def _exists(judge: Judge, choice: str, what: str) -> bool:
     shown = judge.visible(noun)
     if choice == "Yes":
         fits = [i for i in shown if judge.mask(i).sum() >= 0.004 * judge.frame.instance_HW.size]
-        return any(not colour or judge.scene.instances[i].colour == colour[0] for i in fits)
+        return any(not colour or judge.coloured(i, colour[0]) for i in fits)
     return not any(not colour or colour[0] in worn(judge, i) for i in shown)
 
 
@@ -78,7 +74,7 @@ def _counts(judge: Judge, choice: str, noun: str) -> bool:
 def _coloured(judge: Judge, choice: str, noun: str) -> bool:
     """Whether the choice is on the only object of the kind at all: wrong choices must not be."""
     (i,) = judge.visible(noun)
-    return choice in worn(judge, i) and judge.scene.instances[i].colour == choice
+    return choice in worn(judge, i)
 
 
 def _side(judge: Judge, choice: str, a: str, b: str) -> bool:
@@ -123,7 +119,7 @@ def _closer(judge: Judge, choice: str, anchor: str, a: str, b: str) -> bool:
 
 def _patterned(judge: Judge, choice: str, noun: str, pattern: str) -> bool:
     (i,) = judge.visible(noun)
-    return choice in (pattern, "plain") and judge.scene.instances[i].materials["main"].pattern == choice
+    return choice in (pattern, "plain") and judge.patterned(i, choice)
 
 
 def _faces(judge: Judge, choice: str, noun: str) -> bool:
@@ -133,6 +129,15 @@ def _faces(judge: Judge, choice: str, noun: str) -> bool:
 
 def _is_on(judge: Judge, choice: str, a: str, b: str) -> bool:
     return (judge.scene.instances[resolve(judge, a)].on == resolve(judge, b)) == (choice == "Yes")
+
+
+def _taken(judge: Judge, choice: str) -> bool:
+    return judge.scene.outdoor == (choice == "outdoors")
+
+
+def _seen_from(judge: Judge, choice: str) -> bool:
+    down = -judge.scene.camera.rotation[2][2]
+    return down > 0.45 if choice == "from above" else abs(down) < 0.25
 
 
 _THE = r"(the [a-z ]+?)"
@@ -157,4 +162,6 @@ _RULES: tuple[tuple[str, Callable[..., bool]], ...] = (
     (r"Is the (\w+) (\w+) or plain\?", _patterned),
     (r"Does the (\w+) face (?:left or right|towards the camera or away from it)\?", _faces),
     (rf"Is {_THE} on {_THE}\?", _is_on),
+    (r"Was the picture taken indoors or outdoors\?", _taken),
+    (r"Is the scene seen from above or from the side\?", _seen_from),
 )

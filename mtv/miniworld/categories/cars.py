@@ -91,37 +91,43 @@ def _low_body(m: Model, draws: Draws, wide: float, low: float, hood: float) -> N
     _lights(m, {name: on_surface(ends[0], (0.9, 0.35, -0.66 * side)) for name, side in SIDES}, 0.034)
 
 
-def _greenhouse(m: Model, draws: Draws, rear: float, front: float, wide: float, base: float, glass: str) -> Part:
-    """Windows all around from `rear` to `front` on the height `base`, under a roof; returns the roof."""
-    rise, top = draws.uniform(0.1, 0.14), 0.022
+def _greenhouse(m: Model, draws: Draws, rear: float, front: float, wide: float, base: float, glass: str) -> None:
+    """The cabin from `rear` to `front` on the height `base`: a roof on windows all around, or a dome."""
     middle, half = (rear + front) / 2, (front - rear) / 2
-    if draws.chance(0.5):
-        taper = draws.uniform(0.74, 0.86)
-        m.add(drum((middle, 0, base + rise / 2), (half, wide * 0.95), rise / 2, taper=taper, slot=glass))
-        size = (half * taper * 1.03, wide * 0.95 * taper * 1.03)
-        roof = m.add(drum((middle, 0, base + rise + top / 2), size, top, taper=0.85, name="roof"))
-        corner = 0.7
+    if draws.chance(0.4):
+        top = _dome(m, draws, middle, half, wide, base, glass)
     else:
+        rise, thick = draws.uniform(0.09, 0.13), draws.uniform(0.014, 0.022)
         m.add(box((middle, 0, base + rise / 2), (half * 0.9, wide * 0.88, rise / 2), slot=glass))
         slope = min(0.1, half * 0.5)
         m.add(plank((front, 0, base), (front - slope, 0, base + rise), (0.015, wide * 0.84), slot=glass))
-        roof = m.add(box((middle - slope / 2, 0, base + rise + top / 2), (half - slope / 2, wide * 0.92, top)))
-        corner = 1.0
-    _mark_roof(m, roof, corner)
-    extra = draws.choice(("none", "luggage on its roof", "a roof sign"), (0.7, 0.17, 0.13))
-    spot = (roof.centre[0], 0.0, roof.centre[2] + top)
-    if extra == "luggage on its roof":
-        size3 = (half * 0.45, wide * 0.5, 0.03)
-        m.add(box((spot[0], 0, spot[2] + 0.03), size3, slot="accent"), trait=extra)
-    elif extra == "a roof sign":
-        m.add(box((spot[0], 0, spot[2] + 0.025), (0.03, wide * 0.4, 0.03), slot="accent"), trait=extra)
-    return roof
+        size = (half - slope / 2, wide * 0.92, thick)
+        roof = m.add(box((middle - slope / 2, 0, base + rise + thick), size, name="roof"))
+        _mark_roof(m, roof)
+        middle, top = middle - slope / 2, base + rise + 2 * thick
+    extra = draws.choice(("", "luggage on its roof", "a roof sign"), (0.7, 0.17, 0.13))
+    if extra:
+        size = (half * 0.4, wide * 0.5, 0.03) if extra.startswith("luggage") else (0.03, wide * 0.4, 0.03)
+        m.add(box((middle, 0, top + 0.02), size, slot="accent"), trait=extra)
 
 
-def _mark_roof(m: Model, roof: Part, corner: float = 1.0) -> None:
+def _dome(m: Model, draws: Draws, middle: float, half: float, wide: float, base: float, glass: str) -> float:
+    """A roof line like an arch with windows in its sides, front and rear; returns its height."""
+    rise = draws.uniform(0.14, 0.18)
+    across = turn(x=90)
+    shell = m.add(drum((middle, 0, base), (half, rise), wide * 0.9, rotation=across, name="roof"))
+    m.add(drum((middle, 0, base + 0.01), (half * 0.76, rise * 0.72), wide * 0.92, slot=glass, rotation=across))
+    m.add(drum((middle, 0, base), (half * 1.05, rise * 0.86), wide * 0.76, slot=glass, rotation=across))
     for name, side in SIDES:
-        m.mark(f"roof front {name}", roof, (corner, side * corner, 1))
-        m.mark(f"roof rear {name}", roof, (-corner, side * corner, 1))
+        m.mark(f"roof front {name}", shell, (0.5, 0.87, -side))
+        m.mark(f"roof rear {name}", shell, (-0.5, 0.87, -side))
+    return base + rise
+
+
+def _mark_roof(m: Model, roof: Part) -> None:
+    for name, side in SIDES:
+        m.mark(f"roof front {name}", roof, (1, side, 1))
+        m.mark(f"roof rear {name}", roof, (-1, side, 1))
 
 
 def _open_top(m: Model, draws: Draws, wide: float, hood: float, glass: str) -> None:

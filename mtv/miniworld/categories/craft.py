@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 
 from mtv.miniworld.categories.category import Category
-from mtv.miniworld.categories.solids import SIDES, Model, ball, box, drum, plank, rod, wheel
+from mtv.miniworld.categories.solids import SIDES, Model, ball, beyond, box, drum, plank, rod, wheel
 from mtv.miniworld.draws import Draws
-from mtv.miniworld.shapes import Part, Shape, turn
+from mtv.miniworld.shapes import Part, Shape, Vec3, turn
 
 PLANE_KEYPOINTS = (
     "nose",
@@ -27,6 +27,7 @@ BOAT_KEYPOINTS = (
     "stern",
     "left gunwale",
     "right gunwale",
+    "bow foot",
     "mast top",
     "sail corner",
     "cabin roof front left",
@@ -48,7 +49,7 @@ def build_plane(draws: Draws) -> Shape:
     if form == "airliner":
         _jet_engines(m, draws, radius)
     if form in ("propeller", "biplane"):
-        _propeller(m, draws, radius)
+        _propeller(m, draws, crossed=form == "propeller" and draws.chance(0.4))
         _undercarriage(m, draws, radius)
     if form == "biplane":
         _upper_wing(m, draws, radius, wing_z)
@@ -115,9 +116,9 @@ def _jet_engines(m: Model, draws: Draws, radius: float) -> None:
     slot = draws.choice(("second", "accent", "dark"))
     size, half = draws.uniform(0.032, 0.045), draws.uniform(0.06, 0.085)
     at_tail = draws.chance(0.25)
-    pairs = ((-0.27, radius + size * 0.9, radius * 0.4),) if at_tail else ((0.1, 0.17, -0.5 * radius - size),)
+    pairs = [(-0.27, radius + size * 0.9, radius * 0.4) if at_tail else (0.1, 0.17, -0.5 * radius - size)]
     if not at_tail and draws.chance(0.35):
-        pairs = (*pairs, (0.03, 0.31, -0.35 * radius - size))
+        pairs.append((0.03, 0.31, -0.35 * radius - size))
     for k, (x, y, z) in enumerate(pairs):
         for name, side in SIDES:
             engine = drum((x, side * y, z), size, half, taper=1.12, slot=slot, rotation=turn(y=90), name="engine")
@@ -128,13 +129,13 @@ def _jet_engines(m: Model, draws: Draws, radius: float) -> None:
         m.trait("four engines")
 
 
-def _propeller(m: Model, draws: Draws, radius: float) -> None:
+def _propeller(m: Model, draws: Draws, *, crossed: bool) -> None:
     spinner = m.add(ball((0.5, 0, 0), (0.05, 0.028, 0.028), slot="accent"))
     m.mark("nose", spinner, (1, 0, 0))
     reach, angle = draws.uniform(0.13, 0.19), draws.uniform(0, 90)
     blade = (0.012, reach, 0.022)
     m.add(box((0.515, 0, 0), blade, rotation=turn(x=angle), slot="dark"), trait="a propeller")
-    if draws.chance(0.35):
+    if crossed:
         m.add(box((0.515, 0, 0), blade, rotation=turn(x=angle + 90), slot="dark"))
 
 
@@ -173,6 +174,7 @@ def build_boat(draws: Draws) -> Shape:
     hull = m.add(drum((0, 0, half), size, half, taper=flare, open=is_open, slot=slot, name="hull"))
     deck = 2 * half
     m.mark("stern", hull, (-1, 0, 1))
+    m.mark("bow foot", hull, (1, 0, -0.9))
     for name, side in SIDES:
         m.mark(f"{name} gunwale", hull, (0, side, 1))
     tip = (0.5 + draws.uniform(0.02, 0.07), 0.0, deck + draws.uniform(0.03, 0.09 if form != "square" else 0.22))
@@ -207,13 +209,20 @@ def _sails(m: Model, draws: Draws, deck: float, beam: float) -> None:
         m.add(box((x - 0.2, 0, deck + 0.03), (0.12, beam * 0.55, 0.035), slot="accent"))
 
 
-def _triangle(apex: tuple[float, float, float], edge: float, angle: float, yaw: float, slot: str) -> Part:
+def _triangle(apex: Vec3, edge: float, angle: float, yaw: float, slot: str) -> Part:
     """A flat cone whose near edge hangs straight down from the apex, for `angle` > 0 reaching backwards, degrees."""
     sin, cos = math.sin(math.radians(angle)), math.cos(math.radians(angle))
     rotation = turn(y=angle, z=yaw)
     half = edge * cos / 2
-    centre = (apex[0] - half * rotation[0][2], apex[1] - half * rotation[1][2], apex[2] - half * rotation[2][2])
-    return drum(centre, (edge * abs(sin), 0.018), half, taper=0.0, slot=slot, name="sail", rotation=rotation)
+    return drum(
+        beyond(apex, rotation, (0, 0, -half)),
+        (edge * abs(sin), 0.018),
+        half,
+        taper=0.0,
+        slot=slot,
+        name="sail",
+        rotation=rotation,
+    )
 
 
 def _square_sail(m: Model, draws: Draws, deck: float, beam: float) -> None:
@@ -225,7 +234,8 @@ def _square_sail(m: Model, draws: Draws, deck: float, beam: float) -> None:
     m.add(box((0.03, 0, top), (0.026, wide * 1.08, 0.024), rotation=yaw, slot="dark"))
     for x in (-0.25, 0.25):
         m.add(box((x, 0, deck * 0.7), (0.03, beam * 0.75, 0.012), slot="second"))
-    m.add(rod((-0.42, 0, deck * 0.7), (-0.53, 0, deck + 0.14), (0.05, 0.03), taper=0.5))
+    post = m.add(rod((-0.42, 0, deck * 0.7), (-0.53, 0, deck + 0.14), (0.05, 0.03), taper=0.5))
+    m.mark("stern", post, (0, 0, 1))
 
 
 def _mark_cabin(m: Model, cabin: Part) -> None:
@@ -271,7 +281,8 @@ def _motor(m: Model, draws: Draws, deck: float, beam: float) -> None:
     _mark_cabin(m, cabin)
     m.add(box((-0.2, 0, deck + 0.035), (0.05, beam * 0.6, 0.035), slot="accent"))
     if draws.chance(0.7):
-        m.add(box((-0.5, 0, deck), (0.045, 0.05, 0.07), slot="dark"), trait="an outboard motor")
+        motor = m.add(box((-0.5, 0, deck), (0.045, 0.05, 0.07), slot="dark"), trait="an outboard motor")
+        m.mark("stern", motor, (-1, 0, 1))
     if draws.chance(0.5):
         m.add(rod((x - length * 0.6, 0, deck + 2 * tall), (x - length, 0, deck + 2 * tall + 0.2), 0.016, slot="accent"))
 
@@ -280,7 +291,7 @@ def _oars(m: Model, draws: Draws, deck: float, beam: float) -> None:
     for x in (-0.28, 0.0, 0.25)[: draws.integer(2, 4)]:
         width = beam * math.sqrt(1 - (x / 0.5) ** 2) * 0.95
         m.add(box((x, 0, deck * 0.75), (0.04, width, 0.014), slot="second"))
-    x, reach, trail = draws.uniform(-0.1, 0.05), beam + draws.uniform(0.14, 0.24), draws.uniform(0.05, 0.15)
+    x, reach, trail = draws.uniform(-0.22, -0.1), beam + draws.uniform(0.14, 0.24), draws.uniform(0.05, 0.15)
     for _, side in SIDES:
         end = (x - trail, side * reach, 0.06)
         m.add(rod((x, side * beam * 0.4, deck + 0.06), end, 0.018, slot="accent"))

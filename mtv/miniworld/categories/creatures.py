@@ -7,7 +7,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from mtv.miniworld.categories.category import Category
-from mtv.miniworld.categories.solids import SIDES, Model, ball, box, drum, plank, ring, rod, rotate, span
+from mtv.miniworld.categories.solids import (
+    SIDES,
+    Model,
+    ball,
+    between,
+    beyond,
+    box,
+    drum,
+    plank,
+    ring,
+    rod,
+    rotate,
+    span,
+)
 from mtv.miniworld.draws import Draws
 from mtv.miniworld.shapes import Mat3, Shape, Vec3, turn
 
@@ -52,8 +65,8 @@ def build_dog(draws: Draws) -> Shape:
     head = (front[0] + draws.uniform(0.04, 0.12), 0.0, front[2] + draws.uniform(0.14, 0.24))
     m.add(rod((front[0] - 0.04, 0, front[2]), head, thick * 0.72, taper=0.8, name="neck"))
     if draws.chance(0.45):
-        low, high = (tuple(f + k * (h - f) for f, h in zip(front, head, strict=True)) for k in (0.25, 0.5))
-        m.add(rod(low, high, thick * 0.74, slot="accent", name="collar"), trait="a collar")
+        band = rod(between(front, head, 0.25), between(front, head, 0.5), thick * 0.74, slot="accent", name="collar")
+        m.add(band, trait="a collar")
     _dog_head(m, draws, head, size)
     _dog_tail(m, draws, rear)
     return m.shape()
@@ -223,10 +236,14 @@ def build_bird(draws: Draws) -> Shape:
 
     def on_body(x: float, y: float, up: float) -> Vec3:
         """Object coordinates of a point given in half extents of the tilted body."""
-        a, b, c = rotate(tilt, (x * half[0], y * half[1], up * half[2]))
-        return a, b, c + z
+        return beyond((0, 0, z), tilt, (x * half[0], y * half[1], up * half[2]))
 
     _bird_head(m, draws, plan, on_body(0.62, 0, 0.25))
+    if draws.chance(0.3):
+        spot = on_body(0.35, 0, -0.5) if form != "penguin" else on_body(-0.1, 0, -0.55)
+        size = (0.55 * half[0], 0.7 * half[1], 0.56 * half[2])
+        patch = m.add(ball(spot, size, rotation=tilt, slot="accent"), trait="a belly patch")
+        m.mark("breast", patch, (0.7, 0, -0.7) if form != "penguin" else (0.2, 0, -1))
     spread = form in ("songbird", "duck") and draws.chance(0.3)
     _bird_wings(m, draws, half, tilt, on_body, spread=spread)
     start = on_body(-0.75, 0, 0.1)
@@ -278,10 +295,8 @@ def _bird_wings(
         if spread:
             root = on_body(0.1, 0.5 * side, 0.4)
             rotation = turn(x=side * rise, z=side * 14)
-            centre = tuple(r + 0.85 * reach * side * row[1] for r, row in zip(root, rotation, strict=True))
-            wing = ball(
-                (centre[0], centre[1], centre[2]), (chord, reach, 0.028), rotation=rotation, slot=slot, name="wing"
-            )
+            centre = beyond(root, rotation, (0, 0.85 * reach * side, 0))
+            wing = ball(centre, (chord, reach, 0.028), rotation=rotation, slot=slot, name="wing")
             m.mark(f"{name} wing tip", m.add(wing), (0, side, 0))
         else:
             size = (0.72 * half[0], 0.04, 0.52 * half[2])

@@ -122,24 +122,27 @@ def build_bed(draws: Draws) -> Shape:
     slot, cover, sheet = draws.choice(_BED_SLOTS, _BED_WEIGHTS)
     m.add(box((0, 0, (legs + frame) / 2), (0.5, wide, (frame - legs) / 2), slot=slot, name="frame"))
     m.add(box((0, 0, (frame + top) / 2), (0.485, wide * 0.96, (top - frame) / 2), slot=sheet, name="mattress"))
-    _blanket(m, draws, wide, frame, top, cover)
+    blanket = _blanket(m, draws, wide, frame, top, cover)
     _pillows(m, draws, wide, top)
     rise = top + draws.uniform(0.14, 0.28)
     canopy = draws.chance(0.16)
     foot = draws.uniform(0.02, 0.06) if draws.chance(0.45) and not canopy else 0.0
-    _headboard(m, draws, wide, rise, slot)
+    _headboard(m, draws, wide, rise, slot, bars=0.0 if canopy else 0.25)
     if foot:
         m.add(box((0.52, 0, (top + foot) / 2), (0.02, wide, (top + foot) / 2), slot=slot), trait="a footboard")
     if canopy:
         _canopy(m, draws, wide, slot)
+        return m.shape()
+    m.support(blanket, (0.12, 0.46), (-wide * 0.95, wide * 0.95))
     for name, side in SIDES:
         leg = m.add(box((0.47, side * (wide - 0.03), legs / 2), (0.03, 0.03, legs / 2), slot=slot))
         m.mark(f"foot end {name} leg", leg, (0 if foot else 1, side, -0.8))
     return m.shape()
 
 
-def _blanket(m: Model, draws: Draws, wide: float, frame: float, top: float, slot: str) -> None:
-    start = draws.uniform(-0.26, -0.08) if slot == "main" else draws.uniform(0.0, 0.2)
+def _blanket(m: Model, draws: Draws, wide: float, frame: float, top: float, slot: str) -> float:
+    """Covers the foot end; returns the height of its top."""
+    start = draws.uniform(-0.26, -0.08) if slot == "main" else draws.uniform(-0.05, 0.06)
     low = frame - draws.uniform(0.0, 0.035)
     size = ((0.497 - start) / 2, wide * 1.02, (top + 0.02 - low) / 2)
     blanket = m.add(box((start + size[0], 0, low + size[2]), size, slot=slot, name="blanket"))
@@ -147,10 +150,8 @@ def _blanket(m: Model, draws: Draws, wide: float, frame: float, top: float, slot
         m.mark(f"blanket fold {name}", blanket, (-1, side, 1))
         m.mark(f"foot end {name} corner", blanket, (1, side, 1))
     if draws.chance(0.5):
-        fold = 0.045
-        m.add(box((start, 0, top + 0.012), (fold, wide * 1.025, 0.02), slot="accent"))
-        start += fold
-    m.support(top + 0.02, (start + 0.02, 0.47), (-wide * 0.95, wide * 0.95))
+        m.add(box((start, 0, top + 0.012), (0.045, wide * 1.025, 0.02), slot="accent"))
+    return top + 0.02
 
 
 def _pillows(m: Model, draws: Draws, wide: float, top: float) -> None:
@@ -171,8 +172,8 @@ def _pillows(m: Model, draws: Draws, wide: float, top: float) -> None:
                 m.mark(f"{other} pillow end", pillow, (0, direction, 0.3))
 
 
-def _headboard(m: Model, draws: Draws, wide: float, rise: float, slot: str) -> None:
-    form = draws.choice(("board", "arch", "bars"), (0.5, 0.25, 0.25))
+def _headboard(m: Model, draws: Draws, wide: float, rise: float, slot: str, *, bars: float) -> None:
+    form = draws.choice(("board", "arch", "bars"), (0.5, 0.25, bars))
     x, thick = -0.52, draws.uniform(0.018, 0.03)
     board: Part
     if form == "bars":
@@ -192,9 +193,11 @@ def _headboard(m: Model, draws: Draws, wide: float, rise: float, slot: str) -> N
 
 def _canopy(m: Model, draws: Draws, wide: float, slot: str) -> None:
     height = draws.uniform(0.62, 0.8)
-    for x in (-0.48, 0.48):
-        for _, side in SIDES:
-            m.add(box((x, side * (wide - 0.02), height / 2), (0.02, 0.02, height / 2), slot=slot))
+    for x in (-0.49, 0.49):
+        for name, side in SIDES:
+            post = m.add(box((x, side * (wide - 0.02), height / 2), (0.02, 0.02, height / 2), slot=slot))
+            if x > 0:
+                m.mark(f"foot end {name} leg", post, (1, side, -0.95))
     if draws.chance(0.5):
         m.add(box((0, 0, height), (0.5, wide, 0.022), slot=slot), trait="a canopy")
     else:

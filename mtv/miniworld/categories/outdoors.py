@@ -6,7 +6,7 @@ import math
 from itertools import pairwise
 
 from mtv.miniworld.categories.category import Category
-from mtv.miniworld.categories.solids import SIDES, Model, ball, box, drum, plank, rod
+from mtv.miniworld.categories.solids import SIDES, Model, ball, beyond, box, drum, plank, rod
 from mtv.miniworld.draws import Draws
 from mtv.miniworld.shapes import Part, Shape, Vec3, turn
 
@@ -55,13 +55,13 @@ def _cottage(m: Model, draws: Draws, *, along_x: bool) -> None:
         m.mark(f"front {name} wall foot", body, (1, side, -0.94))
     across, length = (wide, deep) if along_x else (deep, wide)
     rise = across * draws.uniform(0.6, 1.1)
-    steep = 4 * length * math.hypot(across, rise) > 2.2 * walls * (deep + wide)
+    steep = 4 * length * math.hypot(across, rise) > 1.8 * walls * (deep + wide)
     slot = "main" if steep else draws.choice(("second", "second", "accent"))
     _gable_roof(m, draws, along_x, across, length, walls, rise, slot)
     _front_openings(m, draws, deep, wide, walls, slot)
     if draws.chance(0.6):
-        half = (deep * draws.uniform(0.14, 0.22), wide * 1.012, walls * 0.14)
-        m.add(box((draws.uniform(-0.3, 0.2) * deep, 0, walls * 0.6), half, slot="dark", name="windows"))
+        through = (deep * draws.uniform(0.14, 0.22), wide * 1.012, walls * 0.14)
+        m.add(box((draws.uniform(-0.3, 0.2) * deep, 0, walls * 0.6), through, slot="dark", name="windows"))
     if draws.chance(0.6):
         offset, shift = draws.choice((-0.5, 0.5)) * across, draws.uniform(-0.6, 0.6) * length
         x, y = (shift, offset) if along_x else (offset, shift)
@@ -98,7 +98,7 @@ def _gable_roof(
             name = ("left" if sign > 0 else "right") if along_x else ("left" if a > 0 else "right")
             m.mark(f"{end} {name} eave", slab, (a, 0, -1) if along_x else (0, a, -1))
     ridge = m.add(rod(at(-half, 0, walls + rise + lift), at(half, 0, walls + rise + lift), thick * 1.5, slot=slot))
-    m.mark("roof top", ridge, (0, 1, 0) if along_x else (1, 0, 0))
+    m.mark("roof top", ridge, (-1, 0, 0) if along_x else (0, -1, 0))
     size = (0.012, across) if along_x else (across, 0.012)
     for a in (length - 0.012, 0.012 - length):
         m.add(rod(at(a, 0, walls), at(a, 0, walls + rise), size, taper=0.0, name="gable"))
@@ -142,7 +142,7 @@ def _tower(m: Model, draws: Draws) -> None:
     """Round, under a cone."""
     radius, walls = draws.uniform(0.22, 0.32), draws.uniform(0.42, 0.75)
     m.add(drum((0, 0, walls / 2), radius, walls / 2, taper=draws.uniform(0.88, 1.0), name="walls"))
-    half = draws.uniform(0.16, 0.26)
+    half = draws.uniform(0.14, 0.22)
     slot = draws.choice(("second", "accent"))
     roof = drum(
         (0, 0, walls + half - 0.01), radius * draws.uniform(1.15, 1.35), half, taper=0.0, slot=slot, name="roof"
@@ -170,7 +170,6 @@ def build_tree(draws: Draws) -> Shape:
     start = {"conifer": (0.24, 0.34), "round": (0.3, 0.45), "poplar": (0.22, 0.3), "umbrella": (0.5, 0.62)}[form]
     crown = draws.uniform(*start)
     trunk = m.add(rod((0, 0, 0), (0, 0, crown + 0.12), thick, taper=0.75, slot="second", name="trunk"))
-    m.mark("trunk middle", trunk, (1, 0, -0.25))
     m.mark("trunk base", trunk, (1, 0, -0.94))
     if form == "conifer":
         wide = _cones(m, draws, crown)
@@ -178,7 +177,8 @@ def build_tree(draws: Draws) -> Shape:
         wide = _tiers(m, draws, crown)
     else:
         wide = _crowns(m, draws, crown, slim=form == "poplar")
-    _branch(m, draws, crown, wide * draws.uniform(0.9, 1.15), low=form == "conifer")
+    root = _branch(m, draws, crown, wide * draws.uniform(0.9, 1.15), low=form == "conifer")
+    m.mark("trunk middle", trunk, (1, 0, root / (crown + 0.12) - 1))
     return m.shape()
 
 
@@ -211,9 +211,9 @@ def _crowns(m: Model, draws: Draws, start: float, *, slim: bool) -> float:
     m.mark("top", crown, (0, 0, 1))
     count = draws.integer(0, 3) if slim else draws.integer(3, 6)
     for k in range(count):
-        angle = math.radians(45 + 90 * k + draws.uniform(-16, 16))
-        size = draws.uniform(0.5, 0.68) * (wide if slim else half)
-        away, up = wide * draws.uniform(0.68, 0.9), half * draws.uniform(-0.5, 0.3)
+        angle = math.radians(45 + 90 * k + draws.uniform(-10, 10))
+        size = draws.uniform(0.5, 0.62) * min(half, wide)
+        away, up = wide * draws.uniform(0.55, 0.75), half * draws.uniform(-0.55, 0.45)
         m.add(ball((away * math.cos(angle), away * math.sin(angle), start + half + up), (size, size, size * 0.85)))
     if draws.chance(0.35) and not slim:
         for k in range(4):
@@ -241,12 +241,14 @@ def _tiers(m: Model, draws: Draws, start: float) -> float:
     return wide
 
 
-def _branch(m: Model, draws: Draws, crown: float, reach: float, *, low: bool) -> None:
+def _branch(m: Model, draws: Draws, crown: float, reach: float, *, low: bool) -> float:
+    """A bare branch forward with a tuft at its end; returns the height of its root."""
     z = crown * (0.35 if low else draws.uniform(0.4, 0.6))
     tip = (reach, 0.0, z + reach * (0.2 if low else draws.uniform(0.3, 0.6)))
     m.add(rod((0, 0, z), tip, 0.026, taper=0.7, slot="second", name="branch"))
     tuft = m.add(ball(tip, (0.07, 0.07, 0.055)))
     m.mark("branch tip", tuft, (1, 0, 0))
+    return z
 
 
 def _palm(m: Model, draws: Draws) -> None:
@@ -262,11 +264,12 @@ def _palm(m: Model, draws: Draws) -> None:
     extra = draws.sample((45.0, 135.0, 225.0, 315.0), draws.integer(1, 5))
     for where, angle in (*leaves.items(), *(("", a) for a in extra)):
         rotation = turn(y=droop - (18 if not where else 0), z=angle)
-        centre = tuple(t + 0.9 * length * row[0] for t, row in zip(top, rotation, strict=True))
-        leaf = m.add(ball((centre[0], centre[1], centre[2]), (length, wide, 0.022), rotation=rotation, name="leaf"))
+        leaf = m.add(
+            ball(beyond(top, rotation, (0.9 * length, 0, 0)), (length, wide, 0.022), rotation=rotation, name="leaf")
+        )
         if where:
             m.mark(f"crown {where}", leaf, (1, 0, 0))
-    heart = m.add(ball((top[0], 0, top[2] + 0.02), 0.06))
+    heart = m.add(ball((top[0], 0, top[2]), (0.06, 0.06, 0.045)))
     m.mark("top", heart, (0, 0, 1))
     if draws.chance(0.5):
         for k, (_, side) in enumerate(SIDES):

@@ -229,7 +229,7 @@ def _seat_cushions(m: Model, draws: Draws, x: tuple[float, float], wide: float, 
                 trait="a pillow" if k == pillows[0] else "",
             )
         else:
-            m.support(seat + 2 * pad, (x[0] + 0.02, front - 0.01), (y - half + 0.02, y + half - 0.02))
+            m.support(seat + 2 * pad, (x[0] + 0.02, front - 0.01), (y - half + 0.03, y + half - 0.03))
 
 
 CHAIR = Category(

@@ -113,13 +113,8 @@ def on_surface(part: Part, direction: Vec3) -> Vec3:
         ring_radius, tube_radius = 1 / (1 + part.tube), part.tube / (1 + part.tube)
         around = ring_radius / flat + tube_radius / norm
         own = (x * around, y * around, z * tube_radius / norm)
-    return _placed(part, own)
-
-
-def _placed(part: Part, own: Vec3) -> Vec3:
-    px, py, pz = (o * h for o, h in zip(own, part.half, strict=True))
-    rotated = rotate(part.rotation, (px, py, pz))
-    return (rotated[0] + part.centre[0], rotated[1] + part.centre[1], rotated[2] + part.centre[2])
+    hx, hy, hz = part.half
+    return beyond(part.centre, part.rotation, (own[0] * hx, own[1] * hy, own[2] * hz))
 
 
 def rotate(rotation: Mat3, point: Vec3) -> Vec3:
@@ -127,6 +122,18 @@ def rotate(rotation: Mat3, point: Vec3) -> Vec3:
     x, y, z = point
     (a, b, c), (d, e, f), (g, h, i) = rotation
     return (a * x + b * y + c * z, d * x + e * y + f * z, g * x + h * y + i * z)
+
+
+def beyond(start: Vec3, rotation: Mat3, step: Vec3) -> Vec3:
+    """The point reached from `start` by a step along the rotated axes."""
+    x, y, z = rotate(rotation, step)
+    return start[0] + x, start[1] + y, start[2] + z
+
+
+def between(start: Vec3, end: Vec3, share: float) -> Vec3:
+    """The point at this share of the way."""
+    (ax, ay, az), (bx, by, bz) = start, end
+    return ax + share * (bx - ax), ay + share * (by - ay), az + share * (bz - az)
 
 
 def compose(second: Mat3, first: Mat3) -> Mat3:
@@ -138,7 +145,8 @@ def compose(second: Mat3, first: Mat3) -> Mat3:
 
 def span(part: Part, axis: int) -> tuple[float, float]:
     """Exact lowest and highest coordinate of the part along an axis (0 to 2) of the object's frame."""
-    dx, dy, dz = (r * h for r, h in zip(part.rotation[axis], part.half, strict=True))
+    (rx, ry, rz), (hx, hy, hz) = part.rotation[axis], part.half
+    dx, dy, dz = rx * hx, ry * hy, rz * hz
     middle = part.centre[axis]
     if part.kind == "frustum":
         flat = math.hypot(dx, dy)

@@ -73,6 +73,9 @@ def _closed_book(m: Model, draws: Draws, width: float, thick: float, cover: floa
         size = (draws.uniform(0.08, 0.2), width * draws.uniform(0.2, 0.34), 0.012)
         title = m.add(box((draws.uniform(-0.25, 0), 0, half), size, slot="accent"), trait="a title plate")
         m.mark("title middle", title, (0, 0, 1))
+    if draws.chance(0.22):
+        strap = (draws.uniform(0.025, 0.05), width / 2 + 0.012, half + 0.012)
+        m.add(box((draws.uniform(0.2, 0.36), 0, 0), strap, slot="accent"), trait="a strap")
     if draws.chance(0.35):
         _bookmark(m, draws.uniform(-0.2, 0.3) * width, 0.0)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mtv.miniworld.categories.category import Category
-from mtv.miniworld.categories.solids import Model, Size, ball, box, drum, ring, rod
+from mtv.miniworld.categories.solids import Model, ball, box, drum, ring, rod
 from mtv.miniworld.draws import Draws
 from mtv.miniworld.shapes import Part, Shape, turn
 
@@ -142,18 +142,36 @@ def build_bottle(draws: Draws) -> Shape:
     length = draws.uniform(0.12, 0.45)
     top = start + rise + length
     throat = m.add(drum((0, 0, top - length / 2 - 0.01), neck, length / 2 + 0.01, name="neck"))
-    cap_half = draws.uniform(0.05, 0.1)
-    cap_radius = neck * draws.uniform(1.1, 1.35)
-    slot = draws.choice(("accent", "second", "dark"))
-    cap = m.add(drum((0, 0, top + cap_half * 0.6), cap_radius, cap_half, slot=slot, name="cap"))
+    if draws.chance(0.25):
+        m.add(
+            drum((0, 0, top - length * 0.5), neck * 1.06, length * 0.2, slot="second"), trait="a ring around its neck"
+        )
+    cap = _bottle_cap(m, draws, neck, top, radius)
     _add_label(m, draws, form, radius, tall)
     m.mark("cap top", cap, (0, 0, 1))
-    m.mark("neck front", throat, (1, 0, 0))
+    m.mark("neck front", throat, (1, 0, -0.6))
     for where, direction in (("front", (1.0, 0.0)), ("left", (0.0, 1.0)), ("right", (0.0, -1.0))):
         x, y = direction
         m.mark(f"shoulder {where}", shoulder, (x, y, -0.3))
         m.mark(f"base {where}", foot, (x, y, -0.95))
     return m.shape()
+
+
+def _bottle_cap(m: Model, draws: Draws, neck: float, top: float, reach: float) -> Part:
+    """A flat cap, a round stopper, or a pump that points forward; returns its uppermost part."""
+    half, radius = draws.uniform(0.05, 0.1), neck * draws.uniform(1.1, 1.35)
+    slot = draws.choice(("accent", "second", "dark"))
+    form = draws.choice(("flat", "stopper", "pump"), (0.6, 0.2, 0.2))
+    middle = (0.0, 0.0, top + half * 0.6)
+    if form == "stopper":
+        size = (radius, radius, half * 1.3)
+        return m.add(ball(middle, size, slot=slot, name="cap"), trait="a round stopper")
+    cap = m.add(drum(middle, radius, half, slot=slot, name="cap"))
+    if form == "flat":
+        return cap
+    height, arm = top + draws.uniform(0.2, 0.28), reach * draws.uniform(0.45, 0.7)
+    m.add(drum((0, 0, (top + height) / 2), neck * 0.35, (height - top) / 2, slot=slot))
+    return m.add(box((arm * 0.7, 0, height), (arm, neck * 0.55, 0.03), slot=slot), trait="a pump")
 
 
 def _bottle_body(form: str, radius: float, tall: float) -> Part:
@@ -170,7 +188,7 @@ def _add_label(m: Model, draws: Draws, form: str, radius: float, tall: float) ->
     slot = draws.choice(("second", "accent"))
     up = (1.0, 0.0, 1.0)
     if form == "round":
-        narrow: Size = radius * draws.uniform(0.72, 0.88)
+        narrow = radius * draws.uniform(0.72, 0.88)
         label = drum((1.03 * radius - narrow, 0, middle), narrow, half, slot=slot, name="label")
     elif form == "square":
         label = box((radius, 0, middle), (0.02, radius * draws.uniform(0.55, 0.85), half), slot=slot, name="label")

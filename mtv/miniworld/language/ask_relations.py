@@ -9,6 +9,10 @@ from mtv.miniworld.language.facts import Facts, Thing
 from mtv.miniworld.language.items import MOST_CHOICES, Question, item
 from mtv.miniworld.language.reference import describe
 
+_SMALLER_NEAR_SHARE = 0.38
+"""How often a pair is sought whose nearer object is the smaller. Small objects stand nearer, as all fill a like share
+of the picture; with this value about half of the questions that are found are of either sort (1,000 scenes)."""
+
 
 def _named(facts: Facts, draws: Draws) -> list[tuple[Thing, str]]:
     """The clearly seen objects that a description fits alone, with it."""
@@ -75,7 +79,9 @@ def support(facts: Facts, draws: Draws) -> Question | None:
 
 
 def depth(facts: Facts, draws: Draws) -> Question | None:
-    pair = _ordered(facts, draws, facts.nearer)
+    """Which of two objects is nearer or farther; as often the smaller as the larger one, so that size tells nothing."""
+    small_first = draws.chance(_SMALLER_NEAR_SHARE)
+    pair = _ordered(facts, draws, lambda a, b: facts.nearer(a, b) and (a.extent < b.extent) == small_first)
     if pair is None:
         return None
     (_, near), (_, far) = pair

@@ -8,7 +8,7 @@ from mtv.miniworld.language.items import MOST_CHOICES, Question, item
 from mtv.miniworld.language.words import plural, with_article
 from mtv.miniworld.vocabulary import CATEGORIES, COLOURS
 
-_COUNT_WEIGHTS = (0.12, 0.5, 3.0, 6.0, 9.0)
+_COUNT_WEIGHTS = (0.3, 0.6, 2.5, 6.0, 9.0)
 _COLOURED_SHARE = 0.5
 
 

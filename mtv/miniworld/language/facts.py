@@ -34,18 +34,22 @@ POSITION_SIDE = 0.36
 """An object in the left half of the picture and centred in this share of the width is on the left; right likewise."""
 POSITION_MIDDLE = 0.08
 """An object whose box is centred this near to the middle, as a share of the width, is in the middle."""
+ABOVE_SINE = 0.5
+"""Least sine of the camera's pitch for a view from above (30 degrees)."""
+LEVEL_SINE = 0.2
+"""Largest sine of the camera's pitch for a view from the side (12 degrees)."""
 CLOSE_UP_SHARE = 0.4
 """Least share of the picture that the box of an object fills in a close-up."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Thing:
-    """A nameable object of a category."""
+    """A nameable object of a category, or a nameable piece of scenery (which has no look, traits or front)."""
 
     index: int
     """Position in `Scene.instances`."""
     name: str
-    """Category."""
+    """Semantic class."""
     look: Look
     """Colours, pattern and finish as they appear; `UNTOLD` unless it is clear."""
     worn: frozenset[str]
@@ -88,22 +92,6 @@ class Thing:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scenery:
-    """A nameable piece of clutter or furniture of the setting: window, crate, bush ..."""
-
-    index: int
-    """Position in `Scene.instances`."""
-    name: str
-    """Semantic class."""
-    box: tuple[int, int, int, int]
-    """As in `Thing`."""
-    share: float
-    """As in `Thing`."""
-    depth: float
-    """As in `Thing`."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class Glimpse:
     """An instance with any visible pixel."""
 
@@ -129,20 +117,30 @@ class Facts:
     """The setting as captions say it."""
     outdoor: bool
     """Whether the sky is seen."""
-    from_above: bool
-    """Whether the camera looks down steeply."""
+    downward: float
+    """Sine of the angle by which the camera looks down."""
     things: tuple[Thing, ...]
     """Nameable objects in the order of the scene."""
-    scenery: tuple[Scenery, ...]
+    scenery: tuple[Thing, ...]
     """Nameable clutter in the order of the scene."""
     counts: Mapping[str, int]
     """Certain counts of categories, 0 included; a category is missing where the count is not certain."""
     glimpsed: Mapping[str, tuple[Glimpse, ...]]
     """Every instance with any visible pixel, nameable or not, by category: rivals of a definite description."""
 
-    def thing(self, index: int) -> Thing | None:
-        """The nameable object at this position in the scene, if it is one."""
-        return next((t for t in self.things if t.index == index), None)
+    @property
+    def from_above(self) -> bool:
+        """Whether the camera looks down steeply."""
+        return self.downward >= ABOVE_SINE
+
+    @property
+    def from_the_side(self) -> bool:
+        """Whether the camera looks about horizontally."""
+        return abs(self.downward) <= LEVEL_SINE
+
+    def shows(self, name: str) -> bool:
+        """Whether something of this class is seen well."""
+        return any(t.name == name and t.clear for t in self.things) or any(s.name == name for s in self.scenery)
 
     def left_of(self, a: Thing, b: Thing) -> bool:
         """Whether `a` is clearly to the left of `b` in the picture."""

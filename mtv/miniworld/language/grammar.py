@@ -49,8 +49,24 @@ RELATIONS = {
 }
 """Words for a relation between a first and a second mention."""
 
+_TESTS: dict[str, Callable[[Facts, Thing, Thing], bool]] = {
+    "left": Facts.left_of,
+    "right": lambda facts, a, b: facts.left_of(b, a),
+    "front": Facts.in_front_of,
+    "behind": lambda facts, a, b: facts.in_front_of(b, a),
+    "on": Facts.on,
+    "next": Facts.next_to,
+    "nearer": Facts.nearer,
+    "farther": lambda facts, a, b: facts.nearer(b, a),
+    "larger": Facts.larger,
+    "smaller": lambda facts, a, b: facts.larger(b, a),
+}
+
 COMPARISONS = ("nearer", "farther", "larger", "smaller")
 """Relations that compare and need a verb."""
+
+BESIDE = tuple(r for r in RELATIONS if r not in COMPARISONS)
+"""Relations of place."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,16 +78,11 @@ class Mention:
     short: str
     """How a later clause refers to it: `the mug`, `the chairs`."""
     things: tuple[Thing, ...]
-    """What it stands for; empty for scenery."""
+    """What it stands for."""
     plural: bool = False
     """Whether verbs take the plural."""
     coloured: bool = False
     """Whether the text names a colour."""
-
-    @property
-    def pronoun(self) -> str:
-        """`it` or `them`."""
-        return "them" if self.plural else "it"
 
 
 def mention(draws: Draws, facts: Facts, thing: Thing, detail: int, *, distinct: bool = False) -> Mention:
@@ -85,6 +96,9 @@ def mention(draws: Draws, facts: Facts, thing: Thing, detail: int, *, distinct: 
         distinct: later clauses refer to it by its colour, because another one of the category is mentioned.
     """
     noun, look = noun_for(draws, thing.name), thing.look
+    blend = look.pattern == "shaded"
+    if blend and distinct:
+        detail = 1
     colours = _colours(draws, look, detail) if detail else []
     words = [*colours, noun]
     finish = (0.0, 0.05, 0.2, 0.4)[detail]
@@ -97,7 +111,7 @@ def mention(draws: Draws, facts: Facts, thing: Thing, detail: int, *, distinct: 
         text=" ".join([with_article(" ".join(words)), *_after(draws, thing, detail, colours)]),
         short=f"the {look.colours[0]} {noun}" if distinct else f"the {noun}",
         things=(thing,),
-        coloured=bool(colours),
+        coloured=blend or bool(colours),
     )
 
 
@@ -160,23 +174,6 @@ def group(draws: Draws, facts: Facts, name: str, detail: int) -> Mention:
     return Mention(text=text, short=f"the {noun}", things=members, plural=True, coloured=same or differ)
 
 
-def holds(relation: str, facts: Facts, first: Sequence[Thing], second: Sequence[Thing]) -> bool:
-    """Whether every thing of `first` stands in the relation to every thing of `second`."""
-    tests: dict[str, Callable[[Thing, Thing], bool]] = {
-        "left": facts.left_of,
-        "right": lambda a, b: facts.left_of(b, a),
-        "front": facts.in_front_of,
-        "behind": lambda a, b: facts.in_front_of(b, a),
-        "on": facts.on,
-        "next": facts.next_to,
-        "nearer": facts.nearer,
-        "farther": lambda a, b: facts.nearer(b, a),
-        "larger": facts.larger,
-        "smaller": lambda a, b: facts.larger(b, a),
-    }
-    return all(tests[relation](a, b) for a in first for b in second)
-
-
 def relations(facts: Facts, first: Sequence[Thing], second: Sequence[Thing]) -> list[str]:
-    """The relations that hold, in the order of `RELATIONS`."""
-    return [r for r in RELATIONS if holds(r, facts, first, second)]
+    """The relations in which every thing of `first` stands to every thing of `second`, in the order of `RELATIONS`."""
+    return [name for name, test in _TESTS.items() if all(test(facts, a, b) for a in first for b in second)]

@@ -28,6 +28,8 @@ ALONE_RATIO = 1.25
 """Least ratio of a colour that is told alone to the next one."""
 BLEND_SHARE = 0.7
 """Least visible share of a colour that is told alone of an object whose pattern blends two."""
+KNOWN_SHARE = 0.5
+"""Least visible share of pixels that show one pigment and no blend, for any colour to be told."""
 REPEAT_PIXELS = 3.0
 """Least length of a pattern's repeat in pixels."""
 
@@ -64,37 +66,34 @@ def look_of(instance: Instance, pigments: np.ndarray, pixels_per_metre: float) -
 
     Args:
         instance: the object.
-        pigments: int [2 len(SLOTS) + 1]: visible pixels per code of `Frame.pigment_HW`.
+        pigments: int [2 len(SLOTS) + 1]: visible pixels per code of `Frame.pigment_HW`; code 0 are blends.
         pixels_per_metre: at the object's depth.
     """
-    total, seen = int(pigments[1:].sum()), dict.fromkeys(COLOURS, 0)
+    seen, known = dict.fromkeys(COLOURS, 0), int(pigments[1:].sum())
+    if known < KNOWN_SHARE * pigments.sum():
+        return UNTOLD
     coat, covered, minor = "main", -1, 0
     for k, slot in enumerate(SLOTS):
         first, second = int(pigments[1 + 2 * k]), int(pigments[2 + 2 * k])
-        if first + second == 0:
-            continue
-        material = instance.materials[slot]
-        seen[material.colour] += first
-        seen[material.second_colour] += second
+        if first + second > 0:
+            seen[instance.materials[slot].colour] += first
+            seen[instance.materials[slot].second_colour] += second
         if first + second > covered:
             coat, covered, minor = slot, first + second, min(first, second)
-    if total == 0:
-        return UNTOLD
     order = sorted((c for c in COLOURS if seen[c]), key=lambda c: -seen[c])
-    shares = [seen[c] / total for c in order] + [0.0]
-    material = instance.materials[coat]
-    coated = covered >= COAT_SHARE * total
-    pattern = material.pattern
-    if pattern == "plain":
-        sure = shares[0] >= PLAIN_SHARE
+    one, two, *_ = *(seen[c] / known for c in order), 0.0
+    material, coated = instance.materials[coat], covered >= COAT_SHARE * known
+    if material.pattern == "plain":
+        sure = one >= PLAIN_SHARE
     else:
         pair = {material.colour, material.second_colour} == set(order[:2])
-        sure = pair and minor >= MINOR_SHARE * covered and material.period * pixels_per_metre >= REPEAT_PIXELS
-    blend = material.pattern in _BLENDS and coated
+        fine = material.period * pixels_per_metre < REPEAT_PIXELS
+        sure = pair and minor >= MINOR_SHARE * covered and not fine
+    pure = one * known / int(pigments.sum())
     return Look(
         colours=tuple(order),
-        alone=shares[0] >= (BLEND_SHARE if blend else ALONE_SHARE) and shares[0] >= ALONE_RATIO * shares[1],
-        both=shares[1] >= MINOR_SHARE and shares[0] + shares[1] >= PAIR_SHARE,
-        pattern=pattern if coated and sure else "",
+        alone=one >= ALONE_RATIO * two and pure >= (BLEND_SHARE if material.pattern in _BLENDS else ALONE_SHARE),
+        both=two >= MINOR_SHARE and one + two >= PAIR_SHARE,
+        pattern=material.pattern if coated and sure else "",
         finish=material.finish if coated else "",
     )

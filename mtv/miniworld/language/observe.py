@@ -12,9 +12,9 @@ import math
 import numpy as np
 
 from mtv.miniworld.frame import Frame, Seen, SeenKeypoint
-from mtv.miniworld.language.facts import Facts, Glimpse, Scenery, Thing
+from mtv.miniworld.language.facts import Facts, Glimpse, Thing
 from mtv.miniworld.language.looks import UNTOLD, look_of
-from mtv.miniworld.language.words import FRONTED, content_words
+from mtv.miniworld.language.words import FRONTED, SCENERY, content_words
 from mtv.miniworld.scene import Camera, Instance
 from mtv.miniworld.shapes import SLOTS
 from mtv.miniworld.vocabulary import CATEGORIES
@@ -35,8 +35,6 @@ SCENERY_VISIBILITY = 0.5
 """Smallest visible share of clutter that is named."""
 FACING_COSINE = 0.8
 """Least cosine between where an object faces and left, right, the camera or away from it."""
-ABOVE_SINE = 0.5
-"""Least sine of the camera's pitch for a view from above (30 degrees)."""
 
 
 def facts_of(frame: Frame) -> Facts:
@@ -56,7 +54,7 @@ def facts_of(frame: Frame) -> Facts:
         setting=frame.scene.setting,
         phrase=frame.scene.phrase,
         outdoor=frame.scene.outdoor,
-        from_above=-frame.scene.camera.rotation[2][2] >= ABOVE_SINE,
+        downward=-frame.scene.camera.rotation[2][2],
         things=things,
         scenery=_scenery(frame),
         counts={c: n for c, n in nameable.items() if n == len(glimpsed.get(c, ()))},
@@ -70,7 +68,7 @@ def _thing(instance: Instance, seen: Seen, frame: Frame) -> Thing:
     low, high = instance.shape.bounds
     centre = instance.to_world((low + high) / 2)
     share = seen.pixels / (camera.width * camera.height)
-    clear = share >= CLEAR_SHARE and seen.visibility >= CLEAR_VISIBILITY
+    clear = instance.is_object and share >= CLEAR_SHARE and seen.visibility >= CLEAR_VISIBILITY
     return Thing(
         index=seen.index,
         name=instance.name,
@@ -126,12 +124,11 @@ def _facing(instance: Instance, centre: np.ndarray, camera: Camera) -> str | Non
     return None
 
 
-def _scenery(frame: Frame) -> tuple[Scenery, ...]:
-    width, height = frame.size
-    found = []
-    for instance, seen in zip(frame.scene.instances, frame.seen, strict=True):
-        share = seen.pixels / (width * height)
-        if instance.is_object or seen.box is None or share < SCENERY_SHARE or seen.visibility < SCENERY_VISIBILITY:
-            continue
-        found.append(Scenery(index=seen.index, name=instance.name, box=seen.box, share=share, depth=seen.depth))
-    return tuple(found)
+def _scenery(frame: Frame) -> tuple[Thing, ...]:
+    least = SCENERY_SHARE * frame.instance_HW.size
+    pairs = zip(frame.scene.instances, frame.seen, strict=True)
+    return tuple(
+        _thing(i, s, frame)
+        for i, s in pairs
+        if i.name in SCENERY and s.pixels >= least and s.visibility >= SCENERY_VISIBILITY
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,10 +11,12 @@ from mtv.miniworld.draws import Draws
 from mtv.miniworld.frame import Frame
 from mtv.miniworld.language.facts import Facts, Thing
 from mtv.miniworld.language.observe import facts_of
-from mtv.miniworld.language.words import plural, with_article
+from mtv.miniworld.language.words import LANDMARKS, plural, with_article
 from mtv.miniworld.vocabulary import CATEGORIES
 
-PairKind = Literal["presence", "count", "colour", "pattern", "side", "depth", "facing", "support"]
+PairKind = Literal["presence", "count", "colour", "pattern", "side", "depth", "facing", "support", "place", "view"]
+
+_POINTED_AT = (*CATEGORIES, *(name for name in LANDMARKS if name != "picture"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,17 +41,23 @@ Candidate = tuple[str, str, str]
 """Question, answer for the first picture, answer for the second."""
 
 
-def pair_questions(first: Frame, second: Frame, draws: Draws) -> PairQuestion | None:
+def pair_questions(
+    first: Frame, second: Frame, draws: Draws, kinds: Collection[PairKind] | None = None
+) -> PairQuestion | None:
     """A question that both pictures answer with certainty, and differently; None if there is none.
 
-    The kind is drawn evenly from those that offer one; none favours an answer, as either picture may come first.
+    Args:
+        first: a picture.
+        second: another one; the more alike they are, the more kinds there are beside `presence` and `place`.
+        draws: the stream. The kind is drawn evenly from those that offer a question.
+        kinds: the kinds that are wanted; all when None.
     """
     a, b = facts_of(first), facts_of(second)
-    found = {kind: candidates(a, b) for kind, candidates in _KINDS.items()}
-    kinds = [kind for kind, candidates in found.items() if candidates]
-    if not kinds:
+    found = {kind: candidates(a, b) for kind, candidates in _KINDS.items() if kinds is None or kind in kinds}
+    possible = [kind for kind, candidates in found.items() if candidates]
+    if not possible:
         return None
-    kind = draws.choice(kinds)
+    kind = draws.choice(possible)
     text, *answers = draws.choice(found[kind])
     choices = draws.shuffled(answers)
     return PairQuestion(
@@ -61,12 +69,11 @@ def pair_questions(first: Frame, second: Frame, draws: Draws) -> PairQuestion | 
 
 
 def _presence(a: Facts, b: Facts) -> list[Candidate]:
-    """A category that is certainly in one picture and certainly not in the other."""
+    """A category or a piece of scenery that is certainly in one picture and certainly not in the other."""
     out: list[Candidate] = []
-    for name in CATEGORIES:
-        shown, absent = (any(t.clear for t in f.alike(name)) for f in (a, b)), (f.counts.get(name) == 0 for f in (a, b))
-        (in_a, in_b), (not_a, not_b) = shown, absent
-        if (in_a and not_b) or (in_b and not_a):
+    for name in _POINTED_AT:
+        in_a, in_b = a.shows(name), b.shows(name)
+        if (in_a and name not in b.glimpsed) or (in_b and name not in a.glimpsed):
             text = f"Is there {with_article(name)} in the picture?"
             out.append((text, "Yes", "No") if in_a else (text, "No", "Yes"))
     return out
@@ -153,6 +160,20 @@ def _support(a: Facts, b: Facts) -> list[Candidate]:
     return out
 
 
+def _place(a: Facts, b: Facts) -> list[Candidate]:
+    """Indoors or outdoors."""
+    words = ["outdoors" if f.outdoor else "indoors" for f in (a, b)]
+    return [("Was the picture taken indoors or outdoors?", words[0], words[1])] if a.outdoor != b.outdoor else []
+
+
+def _view(a: Facts, b: Facts) -> list[Candidate]:
+    """Seen from above or from the side."""
+    text, above, side = "Is the scene seen from above or from the side?", "from above", "from the side"
+    if a.from_above and b.from_the_side:
+        return [(text, above, side)]
+    return [(text, side, above)] if a.from_the_side and b.from_above else []
+
+
 _KINDS: dict[PairKind, Callable[[Facts, Facts], list[Candidate]]] = {
     "presence": _presence,
     "count": _count,
@@ -162,4 +183,6 @@ _KINDS: dict[PairKind, Callable[[Facts, Facts], list[Candidate]]] = {
     "depth": _depth,
     "facing": _facing,
     "support": _support,
+    "place": _place,
+    "view": _view,
 }

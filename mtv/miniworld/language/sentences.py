@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 
 from mtv.miniworld.draws import Draws
 from mtv.miniworld.language.facts import Facts, Thing
-from mtv.miniworld.language.grammar import COMPARISONS, RELATIONS, Mention
-from mtv.miniworld.language.telling import Subject, Teller, Tier, some_scenery
+from mtv.miniworld.language.grammar import BESIDE, COMPARISONS, RELATIONS, Mention
+from mtv.miniworld.language.telling import Teller, Tier, some_scenery
 from mtv.miniworld.language.words import STANDING, listing, place_of
 
 _Plan = Callable[[Teller], "str | None"]
@@ -22,8 +22,8 @@ _POSITIONS = {
     "right": ("on the right", "on the right side", "at the right"),
     "middle": ("in the middle", "in the center"),
 }
-_BESIDE = tuple(r for r in RELATIONS if r not in COMPARISONS)
 _FOREGROUND_RATIO = 1.5
+_LANDMARK_SHARE = 0.2
 
 
 def sentence(draws: Draws, facts: Facts, tier: Tier, used: dict[int, int]) -> str:
@@ -77,12 +77,8 @@ def _present(
         plural: whether the first mention takes a plural verb.
         backdrop: whether scenery may follow.
     """
-    d, there, tail, said = (
-        t.draws,
-        "there are" if plural else "there is",
-        t.tail(things, backdrop=backdrop),
-        listing(items),
-    )
+    d, said, tail = t.draws, listing(items), t.tail(things, backdrop=backdrop)
+    there = "there are" if plural else "there is"
     if d.chance(0.08):
         return f"{place_of(t.facts.phrase)} with {said}"
     if d.chance(0.12):
@@ -117,30 +113,27 @@ def _closely(t: Teller) -> str | None:
 
 def _relation(t: Teller) -> str | None:
     """How two things lie to each other, and a further clause when the sentence is long."""
-    found = t.related(t.subjects(), t.subjects())
+    d, setting = t.draws, t.setting()
+    by_landmark = d.chance(_LANDMARK_SHARE)
+    found = t.related(t.subjects(), t.landmarks(), BESIDE) if by_landmark else t.related(t.subjects(), t.subjects())
     if found is None:
         return None
     first, relation, second = found
-    a, b = _pair(t, first, second)
-    words = t.draws.choice(RELATIONS[relation])
-    d, setting = t.draws, t.setting()
+    # two of one kind are told apart by their colours, so these must be said
+    least = int(first[0].name == second[0].name)
+    a, b = (t.say(s, max(least, t.detail()), distinct=bool(least)) for s in (first, second))
+    words = d.choice(RELATIONS[relation])
     if relation not in COMPARISONS and d.chance(0.35):
+        there = "there are" if a.plural else "there is"
+        opener = d.choice(("", d.choice(_NOUN_OPENERS), there, d.choice(_VERB_OPENERS)))
         way = _participle(d, a) if d.chance(0.4) else ""
-        opener = d.choice(
-            ("", d.choice(_NOUN_OPENERS), "there are" if a.plural else "there is", d.choice(_VERB_OPENERS))
-        )
-        return f"{opener} {a.text} {way}{words} {b.text}{setting}{t.tail((*first, *second))}".strip()
+        tail = t.tail((*first, *second), backdrop=not by_landmark)
+        return f"{opener} {a.text} {way}{words} {b.text}{setting}{tail}".strip()
     clause = f"{a.text} {_verb(d, a, relation)} {words} {b.text}"
     further = _further(t, a, b) if d.chance({"short": 0.0, "medium": 0.3, "long": 0.7}[t.tier]) else ""
     if setting and d.chance(0.3):
         return f"{t.facts.phrase}{d.choice((',', ''))} {clause}{further}"
     return f"{clause}{setting}{further}"
-
-
-def _pair(t: Teller, first: Subject, second: Subject) -> tuple[Mention, Mention]:
-    """Two mentions that can be told from each other."""
-    same = first[0].name == second[0].name
-    return tuple(t.say(s, max(1, t.detail()) if same else None, distinct=same) for s in (first, second))  # type: ignore[return-value]
 
 
 def _further(t: Teller, a: Mention, b: Mention) -> str:
@@ -165,9 +158,10 @@ def _around(t: Teller) -> str | None:
     centre = (t.pick(t.facts.things),)
     parts: list[str] = []
     names, things = {centre[0].name}, [*centre]
-    said = None
+    said, by_landmark = None, t.draws.chance(_LANDMARK_SHARE)
     for _ in range(2 if t.tier == "long" else 1):
-        found = t.related(t.subjects(without=names), (centre,), _BESIDE)
+        others = [s for s in t.landmarks() if s[0].name not in names] if by_landmark else t.subjects(without=names)
+        found = t.related(others, (centre,), BESIDE)
         if found is None:
             break
         said = said or t.say(centre)
@@ -177,13 +171,14 @@ def _around(t: Teller) -> str | None:
         things += other
     if said is None:
         return None
-    return _present(t, [f"{said.text} with {listing(parts)}"], things)
+    return _present(t, [f"{said.text} with {listing(parts)}"], things, backdrop=not by_landmark)
 
 
 def _places(t: Teller) -> str | None:
     """Where things are in the picture."""
     placed = [(s, p) for s in t.subjects() if len(s) == 1 and (p := t.facts.position(s[0]))]
-    items, names, places, things = [], set(), set(), []
+    items, things = list[str](), list[Thing]()
+    names, places = set[str](), set[str]()
     for subject, place in t.draws.shuffled(placed):
         if subject[0].name in names or place in places or len(items) == 3:
             continue

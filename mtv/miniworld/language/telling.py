@@ -7,9 +7,9 @@ from collections.abc import Collection, Sequence
 from typing import Literal
 
 from mtv.miniworld.draws import Draws
-from mtv.miniworld.language.facts import Facts, Scenery, Thing
+from mtv.miniworld.language.facts import Facts, Thing
 from mtv.miniworld.language.grammar import COMPARISONS, Mention, group, mention, relations
-from mtv.miniworld.language.words import listing, with_article
+from mtv.miniworld.language.words import LANDMARKS, listing, with_article
 
 Tier = Literal["short", "medium", "long"]
 Subject = tuple[Thing, ...]
@@ -54,7 +54,7 @@ class Teller:
 
     def several(self, wanted: int) -> list[Subject]:
         """Up to `wanted` subjects of different categories."""
-        left, out = list(self.facts.things), []
+        left, out = list(self.facts.things), list[Subject]()
         while left and len(out) < wanted:
             thing = self.pick(left)
             left = [t for t in left if t.name != thing.name]
@@ -82,6 +82,10 @@ class Teller:
         """Every single thing, and every kind of which there are certainly several, of categories not in `without`."""
         kinds = [self.facts.alike(c) for c, n in self.facts.counts.items() if n > 1]
         return [s for s in [*((t,) for t in self.facts.things), *kinds] if s[0].name not in without]
+
+    def landmarks(self) -> list[Subject]:
+        """Scenery by which one says where an object is."""
+        return [(s,) for s in self.facts.scenery if s.name in LANDMARKS]
 
     def related(
         self, firsts: Sequence[Subject], seconds: Sequence[Subject], allowed: Collection[str] | None = None
@@ -116,7 +120,7 @@ class Teller:
         return " seen from above" if self.facts.from_above and self.draws.chance(0.25) else ""
 
 
-def some_scenery(draws: Draws, items: Sequence[Scenery], most: int) -> str:
+def some_scenery(draws: Draws, items: Sequence[Thing], most: int) -> str:
     """One to `most` kinds of scenery: `a window and a door`."""
     names = draws.sample(list(dict.fromkeys(s.name for s in items)), draws.integer(1, most + 1))
     return listing([with_article(n) for n in names])

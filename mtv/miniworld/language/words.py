@@ -8,13 +8,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mtv.miniworld.draws import Draws
-from mtv.miniworld.vocabulary import BACKGROUND, CATEGORIES
 
-FRONTED = ("car", "plane", "boat", "dog", "bird", "robot")
+FRONTED = ("car", "plane", "dog", "bird", "robot")
 """Categories whose front everybody agrees on, so that they can face a side."""
 
 STANDING = ("mug", "bottle", "lamp", "chair", "table", "house", "tree", "dog", "robot")
 """Categories of which one says that they stand."""
+
+SCENERY = ("window", "door", "picture", "rug", "crate", "pillar", "bush", "rock", "fence", "hill")
+"""Surroundings with borders, which one can point at; the others are the place itself."""
+
+LANDMARKS = ("window", "door", "picture", "crate", "pillar", "bush", "rock", "fence")
+"""Scenery that is compact enough to say where an object is."""
 
 NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 """Number words by value."""
@@ -74,8 +79,3 @@ def content_words(trait: str) -> frozenset[str]:
 def place_of(phrase: str) -> str:
     """The setting without its preposition: `a kitchen` for `in a kitchen`."""
     return phrase.split(" ", 1)[1]
-
-
-def is_known(name: str) -> bool:
-    """Whether a word names a category or a piece of scenery."""
-    return name in CATEGORIES or name in BACKGROUND

@@ -32,7 +32,9 @@ class Scale:
     navi_views: int
     """Wild-set pictures per individual."""
     spair: int
-    """Pictures per category; trn and val have a fifth each, but at least two, test the rest."""
+    """Test pictures per category."""
+    spair_other: int
+    """Pictures per category in each of trn and val; 0 for empty splits."""
     spair_pairs: int
     """Most pairs per category and split."""
     nyuv2_train: int
@@ -48,7 +50,7 @@ class Scale:
 
     def __post_init__(self) -> None:
         for f in fields(self):
-            least = 6 if f.name == "spair" else 1
+            least = {"spair": 2, "spair_other": 0}.get(f.name, 1)
             if getattr(self, f.name) < least:
                 raise UsageError(f"Scale.{f.name} must be at least {least}, got {getattr(self, f.name)}")
 
@@ -56,23 +58,28 @@ class Scale:
 SCALES: Mapping[str, Scale] = MappingProxyType(
     {
         "tiny": Scale(
-            pretrain=24, shard=16, imagenet=2, coco=10, flickr8k=5, ade20k_train=6, ade20k_val=4, navi_objects=3,
-            navi_views=4, spair=6, spair_pairs=20, nyuv2_train=4, nyuv2_test=4, kitti=4, cvbench=10, mmvp=3,
+            pretrain=24, shard=16, imagenet=2, coco=10, flickr8k=5,
+            ade20k_train=6, ade20k_val=4, nyuv2_train=4, nyuv2_test=4, kitti=4,
+            navi_objects=3, navi_views=4, spair=3, spair_other=0, spair_pairs=20,
+            cvbench=10, mmvp=3,
         ),
         "small": Scale(
-            pretrain=2_000, shard=256, imagenet=20, coco=200, flickr8k=100, ade20k_train=120, ade20k_val=60,
-            navi_objects=12, navi_views=10, spair=10, spair_pairs=100, nyuv2_train=80, nyuv2_test=60, kitti=60,
+            pretrain=2_000, shard=256, imagenet=20, coco=200, flickr8k=100,
+            ade20k_train=120, ade20k_val=60, nyuv2_train=80, nyuv2_test=60, kitti=60,
+            navi_objects=12, navi_views=10, spair=8, spair_other=2, spair_pairs=100,
             cvbench=100, mmvp=30,
         ),
         "medium": Scale(
-            pretrain=10_000, shard=512, imagenet=50, coco=1_000, flickr8k=500, ade20k_train=1_000, ade20k_val=300,
-            navi_objects=24, navi_views=20, spair=24, spair_pairs=300, nyuv2_train=600, nyuv2_test=200, kitti=200,
+            pretrain=10_000, shard=512, imagenet=50, coco=1_000, flickr8k=500,
+            ade20k_train=1_000, ade20k_val=300, nyuv2_train=600, nyuv2_test=200, kitti=200,
+            navi_objects=24, navi_views=20, spair=20, spair_other=4, spair_pairs=300,
             cvbench=400, mmvp=100,
         ),
         "large": Scale(
-            pretrain=100_000, shard=1_000, imagenet=100, coco=2_000, flickr8k=1_000, ade20k_train=4_000,
-            ade20k_val=1_000, navi_objects=32, navi_views=40, spair=40, spair_pairs=600, nyuv2_train=3_000,
-            nyuv2_test=654, kitti=652, cvbench=1_300, mmvp=150,
+            pretrain=100_000, shard=1_000, imagenet=100, coco=2_000, flickr8k=1_000,
+            ade20k_train=4_000, ade20k_val=1_000, nyuv2_train=3_000, nyuv2_test=654, kitti=652,
+            navi_objects=32, navi_views=40, spair=40, spair_other=6, spair_pairs=600,
+            cvbench=1_300, mmvp=150,
         ),
     }
 )  # fmt: skip

@@ -147,9 +147,8 @@ class Spair(PictureLayout):
 
     def requests(self, spec: WorldSpec, scale: Scale) -> list[SceneRequest]:
         """Test, val, trn; the categories take turns."""
-        few = max(2, scale.spair // 5)
         found = []
-        for split, count in (("test", scale.spair - 2 * few), ("val", few), ("trn", few)):
+        for split, count in (("test", scale.spair), ("val", scale.spair_other), ("trn", scale.spair_other)):
             for index in range(count * len(CATEGORIES)):
                 width, height = mixed_size(spec, SPLITS[split], index, shorter=2 * spec.size)
                 found.append(

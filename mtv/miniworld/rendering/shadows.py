@@ -17,6 +17,7 @@ from mtv.miniworld.scene import Scene
 _TEXELS_PER_PIXEL = 1.5
 _LIFT_TEXELS = 1.5
 _SPREAD_TEXELS = 0.8
+_STEEPEST = 0.2
 _TAPS = (
     ((0.10, -0.31), (-0.62, 0.44), (0.71, 0.35), (-0.21, -0.85)),
     ((-0.37, -0.06), (0.45, -0.66), (0.22, 0.86), (-0.88, -0.22)),
@@ -45,14 +46,18 @@ def sunlit(packed: Packed, scenes: Sequence[Scene], view: View, points: Points, 
     picture = points.picture[at]
     texel = frame.side_B / resolution
     softness = np.array([s.light.softness for s in scenes]) / frame.side_B + _SPREAD_TEXELS / resolution
-    rows = [frame.axes_B33.reshape(-1, 9), frame.offset_B3, (_LIFT_TEXELS * texel)[:, None], softness[:, None]]
+    lifts, spreads = (_LIFT_TEXELS * texel)[:, None], (softness * frame.side_B)[:, None]
+    rows = [frame.axes_B33.reshape(-1, 9), frame.offset_B3, lifts, softness[:, None], spreads]
     table = to_device(np.concatenate(rows, axis=1).T, device).index_select(1, picture)
     # A point is tested a little above its surface, or coarse texels would shade the surface by itself.
     lift = table[12]
     x, y, z = (p[at] + n[at] * lift for p, n in zip(points.world, points.normal, strict=True))
     u, v, depth = (table[3 * i] * x + table[3 * i + 1] * y + table[3 * i + 2] * z + table[9 + i] for i in range(3))
     spread = table[13] * resolution
-    u, v, reach = u * resolution, v * resolution, depth - lift
+    # Beside the point a slanted surface is nearer to the light by up to spread times slope: that is no shadow.
+    cosine = facing[at].clamp(min=_STEEPEST)
+    slope = torch.sqrt((1 - cosine * cosine).clamp(min=0)) / cosine
+    u, v, reach = u * resolution, v * resolution, depth - lift - slope * table[14]
     first = picture * resolution**2
     taps = torch.tensor(_TAPS, device=device).permute(1, 2, 0).contiguous()
     corner = _corner(points.sample[at], view)

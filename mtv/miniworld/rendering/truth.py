@@ -84,8 +84,8 @@ def seen_instances(
 def seen_keypoints(scene: Scene, depth_HW: np.ndarray, instance_HW: np.ndarray) -> tuple[tuple[SeenKeypoint, ...], ...]:
     """Keypoints of every instance, in order; none for clutter.
 
-    A point is visible if a pixel within one pixel of it shows the instance not nearer than it, but for a tolerance of 5 %
-    of the instance's longest side.
+    A point is visible if a pixel within one pixel of it shows the instance not nearer than it, but for a tolerance of
+    5 % of the instance's longest side.
     """
     depth, instance = np.pad(depth_HW, 1), np.pad(instance_HW, 1)
     return tuple(_keypoints(scene, i, x, depth, instance) for i, x in enumerate(scene.instances))

@@ -1,7 +1,7 @@
 """The places of the miniature world: eight rooms and nine outdoor settings, and which of them a scene may use.
 
-Notable choices: a setting is drawn independently of everything that stands in it; a world with `shift` keeps some settings and patterns
-for its test splits.
+Notable choices: a setting is drawn independently of everything that stands in it; a world with `shift` keeps some
+settings and patterns for its test splits.
 """
 
 from __future__ import annotations
@@ -18,7 +18,17 @@ SETTINGS: tuple[Setting, ...] = (*ROOMS, *OUTDOORS)
 HELD_OUT_PATTERNS = ("checked", "marbled")
 """Patterns that a world with `shift` keeps for its test splits."""
 
-__all__ = ["HELD_OUT_PATTERNS", "SETTINGS", "Amount", "LightRange", "Look", "Setting", "Tint", "patterns_for", "settings_for"]
+__all__ = [
+    "HELD_OUT_PATTERNS",
+    "SETTINGS",
+    "Amount",
+    "LightRange",
+    "Look",
+    "Setting",
+    "Tint",
+    "patterns_for",
+    "settings_for",
+]
 
 
 def settings_for(spec: WorldSpec, request: SceneRequest) -> tuple[Setting, ...]:

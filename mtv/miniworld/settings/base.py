@@ -1,7 +1,7 @@
 """What a setting is: the looks of its surfaces, its light and sky, and which clutter stands in it. Data only.
 
-Settings know nothing of categories, so that a background never gives an object away. Their colours are drawn from broad ranges:
-a setting has habits (tiles in a kitchen, planks in an attic), not one look.
+Settings know nothing of categories, so that a background never gives an object away. Their colours are drawn from broad
+ranges: a setting has habits (tiles in a kitchen, planks in an attic), not one look.
 """
 
 from __future__ import annotations

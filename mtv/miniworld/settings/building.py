@@ -1,6 +1,7 @@
 """Builds a setting's surfaces around what the picture is about: floor, walls and ceiling of a room, or ground and sea.
 
-The room is drawn around the camera and the places that must be free, so a camera never stands in a wall and nothing is rejected.
+The room is drawn around the camera and the places that must be free, so a camera never stands in a wall and nothing is
+rejected.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ LONGEST = 9.4
 """Largest diagonal of a room in metres, so that depth stays under 10 m."""
 _GAP = 0.15
 _SEA_SLOPE = math.radians(0.15)
-"""The sea is a plane that leaves the ground at the shore with this slope: a flat part of its size would ruin the shadows."""
+"""The sea is a plane that leaves the ground at the shore with this slope; a flat part of its size would cost the
+shadows their resolution."""
 
 
 def surface_material(
@@ -85,29 +87,27 @@ def room_surfaces(
     if wall is None or ceiling is None:
         raise UsageError(f"setting {setting.name} is not a room")
     looks = draws.child("looks")
-    along_x = looks.chance(0.5)
-    floor_axis = (1.0, 0.0, 0.0) if along_x else (0.0, 1.0, 0.0)
+    planks: Vec3 = (1.0, 0.0, 0.0) if looks.chance(0.5) else (0.0, 1.0, 0.0)
     upright = looks.chance(0.75)
-    side = {"patterns": patterns, "detail": detail}
-    across_y = surface_material(looks, wall, axis=(0.0, 1.0, 0.0) if upright else (0.0, 0.0, 1.0), **side)  # type: ignore[arg-type]
-    accent = surface_material(looks, wall, axis=(1.0, 0.0, 0.0) if upright else (0.0, 0.0, 1.0), **side)  # type: ignore[arg-type]
-    if not looks.chance(0.25):
-        accent = replace(across_y, axis=accent.axis)
-    floor = surface_material(looks, setting.ground, axis=floor_axis, **side)  # type: ignore[arg-type]
-    top = surface_material(looks, ceiling, axis=floor_axis, **side)  # type: ignore[arg-type]
+    floor = surface_material(looks, setting.ground, patterns=patterns, detail=detail, axis=planks)
+    top = surface_material(looks, ceiling, patterns=patterns, detail=detail, axis=planks)
+    paint = surface_material(looks, wall, patterns=patterns, detail=detail)
+    accent = surface_material(looks, wall, patterns=patterns, detail=detail) if looks.chance(0.25) else paint
+    across_x = replace(accent, axis=(1.0, 0.0, 0.0) if upright else (0.0, 0.0, 1.0))
+    across_y = replace(paint, axis=(0.0, 1.0, 0.0) if upright else (0.0, 0.0, 1.0))
     x0, x1, y0, y1 = _plan(draws.child("plan"), setting, keep)
-    surfaces = [
+    surfaces = (
         Surface(name=setting.ground.name, normal=(0.0, 0.0, 1.0), offset=0.0, material=floor),
         Surface(name=ceiling.name, normal=(0.0, 0.0, -1.0), offset=-height, material=top),
         Surface(name=wall.name, normal=(1.0, 0.0, 0.0), offset=x0, material=across_y),
         Surface(name=wall.name, normal=(-1.0, 0.0, 0.0), offset=-x1, material=across_y),
-    ]
+    )
     if setting.form == "tent":
         return (*surfaces, *_slopes(draws.child("slopes"), keep, top))
     return (
         *surfaces,
-        Surface(name=wall.name, normal=(0.0, 1.0, 0.0), offset=y0, material=accent),
-        Surface(name=wall.name, normal=(0.0, -1.0, 0.0), offset=-y1, material=accent),
+        Surface(name=wall.name, normal=(0.0, 1.0, 0.0), offset=y0, material=across_x),
+        Surface(name=wall.name, normal=(0.0, -1.0, 0.0), offset=-y1, material=across_x),
     )
 
 

@@ -24,12 +24,14 @@ _PAVEMENT = Look(
     mixed=0.05,
 )
 
-ROAD = Look(
-    name="road", tints=GREYS, patterns=(("plain", 2), ("marbled", 2)), period=(0.5, 1.5), contrast=(0.85, 0.95)
-)
+ROAD = Look(name="road", tints=GREYS, patterns=(("plain", 2), ("marbled", 2)), period=(0.5, 1.5), contrast=(0.85, 0.95))
 """Asphalt of a road strip."""
 SEA = Look(
-    name="other", tints=SEAS, patterns=(("striped", 1), ("marbled", 2), ("plain", 1)), period=(1.5, 5.0), contrast=(0.85, 0.95)
+    name="other",
+    tints=SEAS,
+    patterns=(("striped", 1), ("marbled", 2), ("plain", 1)),
+    period=(1.5, 5.0),
+    contrast=(0.85, 0.95),
 )
 """Water; the vocabulary has no class for it."""
 

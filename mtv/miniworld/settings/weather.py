@@ -56,19 +56,29 @@ def draw_sky(draws: Draws) -> Sky:
     """A sky: clear, hazy, grey or at dusk."""
     kind = draws.choice(("clear", "hazy", "grey", "dusk"), (4, 2, 2, 1))
     if kind == "clear":
-        zenith, horizon = _hsv(draws, (0.56, 0.64), (0.4, 0.75), (0.6, 0.9)), _hsv(draws, (0.52, 0.60), (0.08, 0.3), (0.85, 1.0))
+        zenith, horizon = (
+            _hsv(draws, (0.56, 0.64), (0.4, 0.75), (0.6, 0.9)),
+            _hsv(draws, (0.52, 0.60), (0.08, 0.3), (0.85, 1.0)),
+        )
     elif kind == "hazy":
-        zenith, horizon = _hsv(draws, (0.52, 0.62), (0.15, 0.4), (0.7, 0.95)), _hsv(draws, (0.08, 0.16), (0.02, 0.15), (0.85, 1.0))
+        zenith, horizon = (
+            _hsv(draws, (0.52, 0.62), (0.15, 0.4), (0.7, 0.95)),
+            _hsv(draws, (0.08, 0.16), (0.02, 0.15), (0.85, 1.0)),
+        )
     elif kind == "grey":
-        zenith, horizon = _hsv(draws, (0.55, 0.65), (0.02, 0.12), (0.5, 0.8)), _hsv(draws, (0.55, 0.65), (0.0, 0.08), (0.75, 0.95))
+        zenith, horizon = (
+            _hsv(draws, (0.55, 0.65), (0.02, 0.12), (0.5, 0.8)),
+            _hsv(draws, (0.55, 0.65), (0.0, 0.08), (0.75, 0.95)),
+        )
     else:
-        zenith, horizon = _hsv(draws, (0.62, 0.78), (0.25, 0.5), (0.45, 0.75)), _hsv(draws, (0.0, 0.1), (0.25, 0.55), (0.8, 1.0))
+        zenith, horizon = (
+            _hsv(draws, (0.62, 0.78), (0.25, 0.5), (0.45, 0.75)),
+            _hsv(draws, (0.0, 0.1), (0.25, 0.55), (0.8, 1.0)),
+        )
     return Sky(zenith=zenith, horizon=horizon, clouds=draws.uniform(0, 0.9), phase=draws.uniform(0, 64))
 
 
-def _hsv(
-    draws: Draws, hue: tuple[float, float], saturation: tuple[float, float], value: tuple[float, float]
-) -> RGB:
+def _hsv(draws: Draws, hue: tuple[float, float], saturation: tuple[float, float], value: tuple[float, float]) -> RGB:
     return colorsys.hsv_to_rgb(draws.uniform(*hue) % 1.0, draws.uniform(*saturation), draws.uniform(*value))
 
 

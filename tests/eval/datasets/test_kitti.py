@@ -60,14 +60,14 @@ def build(
     return root
 
 
-def select(root: Path, drives: Sequence[str] = ("2011_09_26_drive_0002_sync",), *, share: float = 0.2) -> Path:
+def select(root: Path, drives: Sequence[str] = ("2011_09_26_drive_0002_sync",), *, size: tuple[int, int]) -> Path:
     """`val_selection_cropped` with two cameras per drive."""
     for seed, drive in enumerate(drives):
         for camera in ("02", "03"):
-            seen = view(1216, 352, seed, near=5, far=80)
+            seen = view(*size, seed, near=5, far=80)
             save(root / "image" / f"{drive}_image_0000000005_image_{camera}.png", seen.rgb_HW3)
             truth = f"{drive}_groundtruth_depth_0000000005_image_{camera}.png"
-            save(root / "groundtruth_depth" / truth, sparse(seen.metres_HW, share, seed))
+            save(root / "groundtruth_depth" / truth, sparse(seen.metres_HW, 0.2, seed))
     return root
 
 
@@ -167,8 +167,8 @@ def test_wrong_files_are_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("share", "label"), [(0.2, ""), (0.045, ", raw lidar"), (1.0, ", filled")])
 def test_dense_and_sparse_depth_is_labelled(tmp_path: Path, share: float, label: str) -> None:
-    root = build(tmp_path / "kitti", share=share, size=(1226, 370))
-    assert opened(root).report.label == f"subset (3 of 652){label}"
+    root = build(tmp_path / "kitti", share=share, size=(400, 120))
+    assert opened(root).report.label == f"subset (3 of 652), 400 x 120{label}"
 
 
 def test_other_scales_are_noted(tmp_path: Path) -> None:
@@ -186,12 +186,14 @@ def test_mirrored_depth_is_refused(tmp_path: Path) -> None:
 
 
 def test_selection(tmp_path: Path) -> None:
-    root = select(tmp_path / "depth_selection/val_selection_cropped", ["2011_09_26_drive_0002_sync", "x_sync"])
+    root = select(
+        tmp_path / "depth_selection/val_selection_cropped", ["2011_09_26_drive_0002_sync", "x_sync"], size=(304, 88)
+    )
     stem = "2011_09_26_drive_0002_sync_image_0000000005_image_03"
     (root / "intrinsics").mkdir()
     (root / "intrinsics" / f"{stem}.txt").write_text("721.5377 0 596.5 0 721.5377 149.8 0 0 1\n")
     dataset = opened(tmp_path)
-    assert dataset.report.label == "subset (4 of 1000), depth selection"
+    assert dataset.report.label == "subset (4 of 1000), depth selection, 304 x 88"
     assert dataset.report.verdict == "ok-but"
     assert dataset.items[stem].focal == 721.5377
     assert dataset.items[stem].group == "2011_09_26_drive_0002_sync"
@@ -208,7 +210,7 @@ def test_selection(tmp_path: Path) -> None:
 
 def test_the_list_comes_before_the_selection(tmp_path: Path) -> None:
     build(tmp_path / "kitti", size=(400, 120))
-    select(tmp_path / "kitti/depth_selection/val_selection_cropped")
+    select(tmp_path / "kitti/depth_selection/val_selection_cropped", size=(1216, 352))
     assert opened(tmp_path).report.layout == f"Eigen list {LIST}"
     assert opened(tmp_path, "selection").report.label == "subset (2 of 1000), depth selection"
     (tmp_path / "kitti" / LIST).unlink()

@@ -306,7 +306,7 @@ def test_camvid_real(real_data: Path) -> None:
         assert len(dataset.images) == n
     assert dataset.classes == CAMVID_CLASSES
     seen: set[int] = set()
-    for key, ref in dataset.labels.items():
+    for key, ref in list(dataset.labels.items())[::4]:
         raw = np.asarray(Image.open(ref.path))
         labels = read_labels(dataset, key)
         np.testing.assert_array_equal(labels, np.where(raw == 11, 255, raw))
@@ -318,7 +318,7 @@ def test_camvid_labels_mean_what_their_names_say(real_data: Path) -> None:
     """The sky is above, the road below: an order of the names that is off by one would show."""
     dataset = opened(real_data, camvid, "test")
     rows: dict[str, list[float]] = {}
-    for key in dataset.images:
+    for key in list(dataset.images)[::3]:
         labels = read_labels(dataset, key)
         for i in np.unique(labels[labels != 255]):
             rows.setdefault(dataset.classes[i], []).append(float(np.nonzero(labels == i)[0].mean() / len(labels)))
@@ -339,7 +339,7 @@ def test_nyu40_real(real_data: Path) -> None:
     np.testing.assert_array_equal(read_labels(dataset, key), np.where(raw == 39, 255, raw))
     ceiling, floor = dataset.classes.index("ceiling"), dataset.classes.index("floor")
     height = {c: [] for c in (ceiling, floor)}  # type: dict[int, list[float]]
-    for k in list(dataset.images)[:40]:
+    for k in list(dataset.images)[::5]:
         labels = read_labels(dataset, k)
         for c, values in height.items():
             if (labels == c).any():

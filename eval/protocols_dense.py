@@ -1,0 +1,149 @@
+"""Protocols of the dense probes, which train a head on a frozen encoder. No torch: `mtv-eval ls` needs none.
+
+Protocol page `depth.md` sections 3, 4 and 6.2 (NYUv2).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from mtv.errors import UsageError
+from mtv.eval.protocol import Protocol
+
+_CACHED: dict[str, Any] = {
+    "features": "cached",
+    "storage": "fp16",
+    "views": 4,
+    "train_limit": 6_000,
+    "eval_every": None,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class NyuProtocol(Protocol):
+    """Metric depth on NYUv2: 256 bins, linear head, frozen encoder (`protocols/depth.md` sections 2 to 4).
+
+    `paper` is FiT3D's released configuration, which DINOv2's linear probe shares. The encoder runs inside the training
+    loop, because every picture is rotated, cropped and recoloured anew; it wants an accelerator. `fast` reads each
+    training picture once in a few fixed crops, half of them mirrored, keeps the features, and trains on those: another
+    number, `rmse_cached`. `mini` is `fast` for the miniature world and other small sets.
+    """
+
+    task: ClassVar[str] = "nyuv2"
+    presets: ClassVar[dict[str, dict[str, Any]]] = {"paper": {}, "fit3d": {}, "fast": _CACHED, "mini": _CACHED}
+
+    features: Literal["online", "cached"] = "online"
+    """`online`: the encoder runs in the training loop on augmented pictures; `cached`: it runs once on fixed views."""
+    layer: int = -1
+    """Block whose tokens the head reads, 0-based or negative from the end."""
+    feat_norm: Literal["auto", "none", "final"] = "auto"
+    """Tap of patch and global token: residual stream, or after the final norm. `auto`: none for encoders with a class
+    token, which is the global token then; final for those without, whose pooled vector takes its place."""
+    image_stats: Literal["imagenet", "native"] = "imagenet"
+    """Normalisation of the pixels: ImageNet's for every encoder, or the encoder's own."""
+    storage: Literal["fp16", "fp32"] = "fp32"
+    """Dtype in which token maps are kept: those of the test pictures and, if cached, of the training views."""
+    train_limit: int | None = None
+    """Train on this many pictures, spread over the scenes; none for all. `fast` keeps the feature store small: 6000
+    pictures in 4 views at ViT-B are 33 GB."""
+    views: int = 1
+    """Fixed views per training picture, if cached. The first is the centred crop; the others are random crops, every
+    second one mirrored."""
+    seed: int = 0
+    """Seed of the head's initialisation, the order of the pictures, and all draws."""
+
+    bins: int = 256
+    """Depth bins."""
+    spacing: Literal["linear", "log"] = "linear"
+    """Distance of the bins."""
+    min_depth: float = 0.001
+    """Depth of the first bin in metres, and lower bound (exclusive) of depth that is scored."""
+    max_depth: float = 10.0
+    """Depth of the last bin in metres, and upper bound (exclusive) of depth that is scored."""
+    floor: float = 0.1
+    """Added to every bin after the ReLU."""
+    upsample: int = 4
+    """Output pixels of the head per token side; its map is then resized to the picture."""
+
+    steps: int = 38_400
+    """Optimiser steps."""
+    batch: int = 16
+    """Pictures per step, a multiple of `chunk`."""
+    lr: float = 1e-4
+    """Base learning rate: cosine to almost zero, times a linear ramp."""
+    final_lr_share: float = 1e-8
+    """Share of the base rate at which the cosine ends."""
+    ramp_share: float = 1 / 3
+    """Share of the steps over which the ramp rises."""
+    ramp_start: float = 1e-3
+    """Factor of the ramp at the first step."""
+    beta1_high: float = 0.95
+    """First-moment beta of AdamW at the first and the last step."""
+    beta1_low: float = 0.85
+    """Lowest first-moment beta."""
+    beta1_share: float = 0.3
+    """Share of the steps over which the first-moment beta falls."""
+    beta2: float = 0.999
+    """Second-moment beta."""
+    weight_decay: float = 0.01
+    """Decoupled weight decay, on the bias too."""
+    clip_norm: float = 35.0
+    """Largest norm of the gradient."""
+
+    chunk: int = 2
+    """Pictures over which one variance of the loss is taken; the chunks of a batch are averaged."""
+    mean_weight: float = 0.15
+    """Weight of the squared mean log error beside its variance."""
+    epsilon: float = 1e-3
+    """Added to both depths before the logarithm, metres."""
+    loss_warmup: int = 100
+    """First steps, in which the loss has no variance."""
+
+    train_box: tuple[int, ...] = (45, 472, 43, 608)
+    """First row, end row, first column, end column of the training crop, on a frame of 480 x 640; other frames keep
+    the shares of each side."""
+    random_crop: tuple[int, ...] = (416, 544)
+    """Height, width of the random crop, on a frame of 480 x 640."""
+    rotate: float = 0.5
+    """Probability of a rotation, if online."""
+    degrees: float = 2.5
+    """Largest rotation either way."""
+    flip: float = 0.5
+    """Probability of a mirrored picture, if online."""
+    colour: float = 0.5
+    """Probability of the colour step, if online."""
+    gamma: tuple[float, ...] = (0.9, 1.1)
+    """Range of the exponent on grey levels 0 to 255."""
+    brightness: tuple[float, ...] = (0.75, 1.25)
+    """Range of the common factor of the colour step."""
+    channel: tuple[float, ...] = (0.9, 1.1)
+    """Range of the factor of each channel."""
+
+    tta_flip: bool = True
+    """Average with the un-flipped prediction for the mirrored picture."""
+    eval_box: tuple[int, ...] = (45, 471, 41, 601)
+    """First row, end row, first column, end column of the scored part, on a frame of 480 x 640 (Eigen's crop)."""
+    eval_every: int | None = 6_400
+    """Also evaluate after every so many steps, for the curve and `rmse_best`; none for the end alone. The headline is
+    always the end."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        whole = {"views", "bins", "upsample", "steps", "batch", "chunk", "train_limit", "eval_every"}
+        positive = {"min_depth", "max_depth", "floor", "lr", "clip_norm", "mean_weight", "epsilon"}
+        for name in (*whole, *positive):
+            value, least = getattr(self, name), 1 if name in whole else 0
+            if value is not None and not (least <= value < math.inf and value > 0):
+                raise UsageError(f"nyuv2.{name} must be {'at least 1' if name in whole else 'positive'}, got {value}")
+        if self.batch % self.chunk:
+            raise UsageError(f"nyuv2.batch must be a multiple of nyuv2.chunk, got {self.batch} and {self.chunk}")
+        if self.min_depth >= self.max_depth:
+            raise UsageError(f"nyuv2.min_depth must be below max_depth, got {self.min_depth} and {self.max_depth}")
+        for name, count in (("train_box", 4), ("eval_box", 4), ("random_crop", 2)):
+            if len(getattr(self, name)) != count:
+                raise UsageError(f"nyuv2.{name} needs {count} numbers, got {getattr(self, name)}")
+        for name in ("gamma", "brightness", "channel"):
+            if len(getattr(self, name)) != 2:
+                raise UsageError(f"nyuv2.{name} needs two numbers, got {getattr(self, name)}")
