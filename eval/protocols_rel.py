@@ -34,11 +34,9 @@ class RelDepthProtocol(Protocol):
     force: bool = False
     """Give a labelled number where otherwise none is given: a disparity head aligned in depth, or more than 5 % of the
     images with an inverted fit."""
-    mask: Literal["eigen", "garg", "none"] = "eigen"
-    """Scored part of the frame, in shares of its sides."""
-    min_depth: float = 0.0
+    min_depth: float
     """Scored depth is above this, metres; aligned depth is clipped to it."""
-    max_depth: float = 80.0
+    max_depth: float
     """Scored depth is below this, metres; aligned depth is clipped to it."""
 
     def __post_init__(self) -> None:
@@ -90,3 +88,5 @@ class RelKittiProtocol(RelDepthProtocol):
     1216, or all of it."""
     min_depth: float = 1e-5
     """Scored depth is above this, metres; aligned depth is clipped to it."""
+    max_depth: float = 80.0
+    """Scored depth is below this, metres; aligned depth is clipped to it."""

@@ -3,8 +3,8 @@
 Literally: concatenate patch and global token, upsample four times, convolve, ReLU, add a floor, divide by the sum over
 the bins, take the expectation of their depths. Interpolation weights sum to 1 at every pixel and a 1x1 convolution acts
 on each pixel alone, so the two commute: here the convolution runs on the tokens, the global token is a bias of the
-image, and 256 channels are upsampled instead of 2 D. ReLU and normalisation stay after the upsampling; before it they
-would change depths by decimetres. Protocol `depth`, sections 3.2, 4 and 6.1.
+image, and 256 channels are upsampled instead of 2 D (`depth_expectation`). ReLU and normalisation stay after the
+upsampling; before it they would change depths by decimetres. Protocol `depth`, sections 3.2, 4 and 6.1.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mtv.errors import UsageError, unknown
-from mtv.probes.bilinear import resize_channels, resize_map
+from mtv.probes.bilinear import resize_map
+from mtv.probes.depth_expectation import expected_depth
 from mtv.probes.precision import fp32_matmul
 from mtv.probes.resample import patch_padding
 
@@ -86,19 +87,6 @@ def check_token_grid(tokens_BHWD: Tensor, *, size: tuple[int, int], patch: int) 
         )
 
 
-def expected_depth(logits_BHWK: Tensor, config: DepthHeadConfig) -> Tensor:
-    """Depth in metres B,1,H,W of upsampled logits: ReLU, floor, division by the sum, expectation over the bins.
-
-    The floor is added to the two sums instead of to every bin: sum (r + f) c / sum (r + f) with r the ReLU. The logits
-    are by far the largest tensor of a step; they are overwritten.
-    """
-    centres_K = config.centres()
-    moments_K2 = torch.stack([centres_K, torch.ones_like(centres_K)], dim=1).to(logits_BHWK)
-    weighted_BHW, mass_BHW = (F.relu(logits_BHWK, inplace=True) @ moments_K2).unbind(-1)
-    floor_weighted, floor_mass = config.floor * float(centres_K.sum()), config.floor * config.bins
-    return ((weighted_BHW + floor_weighted) / (mass_BHW + floor_mass))[:, None]
-
-
 class DepthHead(nn.Module):
     """Trainable weights and the forward pass. The state holds `weight` (bins, 2 D; patch half first) and `bias`.
 
@@ -125,13 +113,13 @@ class DepthHead(nn.Module):
         self.bias = nn.Parameter(torch.empty(bins).uniform_(-bound, bound, generator=generator))
 
     @fp32_matmul()
-    def logits(self, tokens_BHWD: Tensor, global_BD: Tensor) -> Tensor:
-        """Upsampled logits, channels last: B, H * upsample, W * upsample, bins.
+    def token_logits(self, tokens_BHWD: Tensor, global_BD: Tensor) -> Tensor:
+        """Logits per token, B,H,W,bins, before the upsampling.
 
         Raises:
             UsageError: widths that are not the head's, or batches that differ.
         """
-        b, h, w, d = tokens_BHWD.shape
+        b, _, _, d = tokens_BHWD.shape
         if d != self.width or tuple(global_BD.shape) != (b, d):
             raise UsageError(
                 f"depth head of width {self.width}: got patch tokens {tuple(tokens_BHWD.shape)} and global tokens "
@@ -141,18 +129,24 @@ class DepthHead(nn.Module):
         # Linear and not convolution: cuDNN's convolutions use TF32 unless they are told not to.
         patch_KD, global_KD = self.weight.split(self.width, dim=1)
         image_BK = F.linear(global_BD.to(self.weight.dtype), global_KD, self.bias)
-        small_BHWK = F.linear(tokens_BHWD.to(self.weight.dtype), patch_KD) + image_BK[:, None, None]
-        return resize_channels(small_BHWK, (h * self.config.upsample, w * self.config.upsample))
+        return F.linear(tokens_BHWD.to(self.weight.dtype), patch_KD) + image_BK[:, None, None]
 
-    @fp32_matmul()
     def forward(self, tokens_BHWD: Tensor, global_BD: Tensor) -> Tensor:
         """Depth in metres, B,1,h,w at `upsample` pixels per token side; `resize_map` takes it to the target's size.
 
         Args:
             tokens_BHWD: patch tokens of the padded picture, any floating dtype.
             global_BD: CLS token, or the pooled vector of encoders without one.
+
+        Raises:
+            UsageError: widths that are not the head's, or batches that differ.
         """
-        return expected_depth(self.logits(tokens_BHWD, global_BD), self.config)
+        return expected_depth(
+            self.token_logits(tokens_BHWD, global_BD),
+            self.config.centres(),
+            floor=self.config.floor,
+            upsample=self.config.upsample,
+        )
 
     def predict(self, tokens_BHWD: Tensor, global_BD: Tensor, size: tuple[int, int]) -> Tensor:
         """Depth for evaluation, B,1,size, without gradient: clamped to the range, then resized.

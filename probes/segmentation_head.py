@@ -70,6 +70,15 @@ class LinearHead(nn.Module):
             return weight_CD, bias_C
         return weight_CD * self.norm.weight, bias_C + weight_CD @ self.norm.bias
 
+    def running(self) -> tuple[Tensor, Tensor] | None:
+        """Running mean and variance of the norm, D each and not copied; None where there is no norm."""
+        if self.norm is None:
+            return None
+        mean_D, var_D = self.norm.running_mean, self.norm.running_var
+        assert mean_D is not None, "the norm tracks statistics"
+        assert var_D is not None, "the norm tracks statistics"
+        return mean_D, var_D
+
 
 @torch.no_grad()
 def fold_norm(head: LinearHead) -> LinearHead:
@@ -79,10 +88,10 @@ def fold_norm(head: LinearHead) -> LinearHead:
         A new head without norm, in evaluation mode, on the device of `head`; the same logits to float32 rounding.
     """
     weight_CD, bias_C = head.conv.weight.flatten(1).double(), head.conv.bias.double()
-    if head.norm is not None:
-        norm = head.norm
-        scale_D = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
-        bias_C = bias_C + weight_CD @ (norm.bias.double() - norm.running_mean.double() * scale_D)
+    if head.norm is not None and (running := head.running()) is not None:
+        mean_D, var_D = running
+        scale_D = head.norm.weight.double() / (var_D.double() + BN_EPS).sqrt()
+        bias_C = bias_C + weight_CD @ (head.norm.bias.double() - mean_D.double() * scale_D)
         weight_CD = weight_CD * scale_D
     folded = LinearHead(HeadConfig(width=head.config.width, n_classes=head.config.n_classes, bn=False))
     folded.to(head.conv.weight.device)

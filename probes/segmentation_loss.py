@@ -57,9 +57,7 @@ class _PixelLoss(torch.autograd.Function):
         for b, label_HW in enumerate(labels_BHW):
             with torch.set_grad_enabled(gradient_BChw is not None):
                 logits_1Chw = logits_BChw[b : b + 1].detach().requires_grad_(gradient_BChw is not None)
-                full_1CHW = F.interpolate(logits_1Chw, size=label_HW.shape, mode="bilinear", align_corners=False)
-                target_1HW = label_HW[None].to(full_1CHW.device, torch.int64)
-                loss = F.cross_entropy(full_1CHW, target_1HW, ignore_index=IGNORE_INDEX, reduction="sum") / divisor
+                loss = _sum_of_pixels(logits_1Chw, label_HW[None]) / divisor
             total += loss.detach()
             if gradient_BChw is not None:
                 gradient_BChw[b : b + 1] = torch.autograd.grad(loss, logits_1Chw)[0]
@@ -69,6 +67,17 @@ class _PixelLoss(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, None, None]:
         return ctx.gradient_BChw * upstream[0], None, None
+
+
+def _sum_of_pixels(logits_1Chw: Tensor, label_1HW: Tensor) -> Tensor:
+    size, target_1HW = label_1HW.shape[1:], label_1HW.to(logits_1Chw.device, torch.int64)
+    # The full-size logits get no name: they may go before the backward pass, which does not need them.
+    return F.cross_entropy(
+        F.interpolate(logits_1Chw, size=size, mode="bilinear", align_corners=False),
+        target_1HW,
+        ignore_index=IGNORE_INDEX,
+        reduction="sum",
+    )
 
 
 def block_counts(labels_BHW: Tensor, grid: tuple[int, int], n_classes: int) -> Tensor:

@@ -148,10 +148,8 @@ class HeadTrainer:
         loss_K.sum().backward()
         self._refuse_divergence(loss_K.detach(), batch)
         for head in self.heads:
-            if head.norm is not None and running is not None:
-                head.norm.running_mean.copy_(running[0])
-                head.norm.running_var.copy_(running[1])
-                head.norm.num_batches_tracked += 1
+            for stored_D, new_D in zip(head.running() or (), running, strict=True):
+                stored_D.copy_(new_D)
         for group, lr in zip(self.optimizer.param_groups, self.config.lrs, strict=True):
             group["lr"] = lr * factor
         self.optimizer.step()
@@ -189,14 +187,14 @@ class HeadTrainer:
         self.iteration = state["iteration"]
 
     @torch.no_grad()
-    def _normalise(self, tokens_BhwD: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
-        """Tokens in float32, normalised over the batch, and the running mean and variance that result."""
+    def _normalise(self, tokens_BhwD: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Tokens in float32, normalised over the batch, and the running mean and variance that result, if any."""
         if tokens_BhwD.shape[-1] != self.config.head.width:
             raise UsageError(f"tokens have {tokens_BhwD.shape[-1]} channels, the heads {self.config.head.width}")
-        x_BhwD, norm = tokens_BhwD.float(), self.heads[0].norm
-        if norm is None:
-            return x_BhwD, None
-        mean_D, var_D = norm.running_mean.clone(), norm.running_var.clone()
+        x_BhwD, running = tokens_BhwD.float(), self.heads[0].running()
+        if running is None:
+            return x_BhwD, ()
+        mean_D, var_D = running[0].clone(), running[1].clone()
         x_MD = F.batch_norm(x_BhwD.flatten(0, 2), mean_D, var_D, training=True, momentum=BN_MOMENTUM, eps=BN_EPS)
         return x_MD.view_as(x_BhwD), (mean_D, var_D)
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from mtv.encoders.records import ImageRecord
 from mtv.errors import DataError
 
-_FILTERS = {
+FILTERS = {
     "bicubic": Image.Resampling.BICUBIC,
     "bilinear": Image.Resampling.BILINEAR,
     "nearest": Image.Resampling.NEAREST,
@@ -88,7 +88,7 @@ class ImageTransform:
         picture = to_rgb(picture)
         size = resized_size(picture.width, picture.height, self.record)
         if size != picture.size:
-            picture = picture.resize(size, _FILTERS[self.record.filter])
+            picture = picture.resize(size, FILTERS[self.record.filter])
         pixels_HW3 = np.asarray(self._centre(picture))
         return torch.from_numpy(pixels_HW3.transpose(2, 0, 1).copy())
 

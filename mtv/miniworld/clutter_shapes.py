@@ -9,10 +9,11 @@ from __future__ import annotations
 import math
 
 from mtv.miniworld.draws import Draws
-from mtv.miniworld.shapes import Part, Shape, Support, turn
+from mtv.miniworld.shapes import Kind, Part, Shape, Support, turn
 
 
 def crate(draws: Draws) -> Shape:
+    """A box, plain or with rims; small objects may stand on it."""
     half = (draws.uniform(0.14, 0.32), draws.uniform(0.14, 0.32), draws.uniform(0.12, 0.3))
     parts = [Part(kind="box", centre=(0, 0, half[2]), half=half, name="crate")]
     if draws.chance(0.6):
@@ -25,11 +26,12 @@ def crate(draws: Draws) -> Shape:
 
 
 def pillar(draws: Draws) -> Shape:
+    """A post or column, with or without foot and head."""
     radius, height = draws.uniform(0.05, 0.13), draws.uniform(0.8, 1.9)
-    shaft = "frustum" if draws.chance(0.6) else "box"
+    shaft: Kind = "frustum" if draws.chance(0.6) else "box"
     parts = [
         Part(
-            kind=shaft,  # type: ignore[arg-type]
+            kind=shaft,
             centre=(0, 0, height / 2),
             half=(radius, radius, height / 2),
             taper=draws.uniform(0.75, 1.0),
@@ -45,6 +47,7 @@ def pillar(draws: Draws) -> Shape:
 
 
 def bush(draws: Draws) -> Shape:
+    """A few round tufts."""
     parts = []
     for i in range(draws.integer(2, 6)):
         angle, away = draws.uniform(0, math.tau), 0.0 if i == 0 else draws.uniform(0.1, 0.24)
@@ -55,6 +58,7 @@ def bush(draws: Draws) -> Shape:
 
 
 def rock(draws: Draws) -> Shape:
+    """One to three boulders, partly in the ground."""
     parts = []
     for i in range(draws.integer(1, 4)):
         angle, away = draws.uniform(0, math.tau), 0.0 if i == 0 else draws.uniform(0.15, 0.3)
@@ -72,6 +76,7 @@ def rock(draws: Draws) -> Shape:
 
 
 def fence(draws: Draws) -> Shape:
+    """Posts along y with one to three rails."""
     posts, gap = draws.integer(4, 8), draws.uniform(0.28, 0.5)
     height, thick = draws.uniform(0.45, 0.8), draws.uniform(0.018, 0.03)
     length = (posts - 1) * gap
@@ -90,6 +95,7 @@ def fence(draws: Draws) -> Shape:
 
 
 def hill(draws: Draws) -> Shape:
+    """One or two broad mounds, metres high, partly in the ground."""
     parts = []
     for i in range(draws.integer(1, 3)):
         half = (draws.uniform(18, 45), draws.uniform(18, 55), draws.uniform(5, 17))
@@ -99,6 +105,7 @@ def hill(draws: Draws) -> Shape:
 
 
 def window(draws: Draws) -> Shape:
+    """A frame with a pane, with or without bars."""
     wide, tall, bar = draws.uniform(0.35, 0.8), draws.uniform(0.4, 0.65), draws.uniform(0.03, 0.05)
     parts = [
         Part(kind="box", centre=(0.01, 0, tall), half=(0.01, wide + bar, tall + bar), name="frame"),
@@ -112,6 +119,7 @@ def window(draws: Draws) -> Shape:
 
 
 def door(draws: Draws) -> Shape:
+    """A door leaf in its frame, with a knob, with or without a pane."""
     wide, tall = draws.uniform(0.35, 0.48), draws.uniform(0.9, 1.02)
     knob = wide * draws.choice((-0.8, 0.8))
     parts = [
@@ -132,10 +140,12 @@ def door(draws: Draws) -> Shape:
 
 
 def picture(draws: Draws) -> Shape:
+    """A canvas in a frame."""
     return _framed(draws, draws.uniform(0.18, 0.5), draws.uniform(0.18, 0.4))
 
 
 def board(draws: Draws) -> Shape:
+    """A wide board in a frame."""
     return _framed(draws, draws.uniform(0.8, 1.4), draws.uniform(0.4, 0.6))
 
 
@@ -152,6 +162,7 @@ def _framed(draws: Draws, wide: float, tall: float) -> Shape:
 
 
 def rug(draws: Draws) -> Shape:
+    """A thin rug, round or with a border."""
     half = (draws.uniform(0.6, 1.1), draws.uniform(0.6, 1.1), 0.006)
     if draws.chance(0.3):
         return Shape(parts=(Part(kind="frustum", centre=(0, 0, 0.006), half=half),))

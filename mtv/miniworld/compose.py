@@ -209,17 +209,24 @@ def _draw_crowd(plan: _Plan, count: int, unit: float) -> list[Thing]:
 
 
 def _fill(plan: _Plan, stage: Stage, things: Sequence[Thing], reach: Reach) -> None:
-    """Places objects; small ones stand on others now and then; one that fits nowhere comes smaller, or not at all."""
+    """Places objects; small ones stand on others now and then; one that fits nowhere comes smaller, or not at all.
+
+    The first two are placed in worse ways rather than left out: a crowd needs company.
+    """
     draws = plan.draws.child("places")
     low, high = reach.fills or (0.1, 1.0)
     looser = replace(reach, fills=(0.5 * low, 1.25 * high), inside=0.9 * reach.inside, hides=1.2 * reach.hides)
+    anywhere = replace(reach, fills=None, inside=0.5, hides=0.7, tries=40)
     for i, thing in enumerate(things):
         stream = draws.child(i)
-        if CATALOGUE[thing.name].small and stream.chance(0.7):
+        if CATALOGUE[thing.name].small and stream.chance(0.8):
             little = thing.scaled(stream.uniform(0.55, 0.85))
             if stage.perch(stream, little, hides=reach.hides, inside=reach.inside) is not None:
                 continue
-        for smaller, where in ((1.0, reach), (0.85, looser), (0.6, looser)):
+        ways = [(1.0, reach), (0.85, looser), (0.6, looser)]
+        if len(stage.hidden) < 2:
+            ways += [(0.6, anywhere), (0.4, anywhere)]
+        for smaller, where in ways:
             if stage.scatter(stream, thing.scaled(smaller), where, watched=True) is not None:
                 break
 

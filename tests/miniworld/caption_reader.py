@@ -16,9 +16,8 @@ CATEGORIES = (
 SCENERY = ("window", "door", "picture", "rug", "crate", "pillar", "bush", "rock", "fence", "hill")
 ALIASES = {"cup": "mug", "couch": "sofa", "airplane": "plane", "automobile": "car"}
 COLOURS = ("red", "orange", "yellow", "green", "teal", "blue", "purple", "pink", "brown", "white", "grey", "black")
-SINGULAR = {w + s: w for w in [*CATEGORIES, *SCENERY, *ALIASES] for s in ("s", "es")} | {
-    w: w for w in [*CATEGORIES, *SCENERY, *ALIASES]
-}
+_NOUNS = (*CATEGORIES, *SCENERY, *ALIASES)
+SINGULAR = {w + s: w for w in _NOUNS for s in ("s", "es", "")}
 PATTERNS = {
     "striped": "striped",
     "checked": "checked",
@@ -90,9 +89,7 @@ OPENERS = (
     "this photo shows",
     "the picture shows",
     "the image shows",
-    "there is",
-    "there are",
-    "this is",
+    *("there is", "there are", "this is"),
 )
 VERBS = ("is parked", "are parked", "is", "are", "stands", "stand", "standing", "parked")
 

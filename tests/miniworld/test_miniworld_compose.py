@@ -102,6 +102,15 @@ def test_without_shift_both_sides_use_everything() -> None:
     assert {p for s in drawn for p in patterns_of(s)} == set(PATTERNS)
 
 
+def test_settings_name_clutter_that_exists() -> None:
+    for setting in SETTINGS:
+        kinds = [k for k, _ in setting.near] + [a.kind for a in (*setting.mounted, *setting.far)]
+        assert set(kinds) <= set(CLUTTER), setting.name
+    assert len({s.name for s in SETTINGS}) == len(SETTINGS) >= 14
+    assert {s.outdoor for s in SETTINGS if s.held_out} == {True, False}
+    assert {s.held_out for s in SETTINGS if s.strip == "road"} == {True, False}
+
+
 def test_every_look_serves_both_sides_of_a_shift() -> None:
     looks = [x for s in SETTINGS for x in (s.ground, s.wall, s.ceiling) if x is not None]
     looks += [x for c in CLUTTER.values() for x in c.looks.values()] + [ROAD, SEA]

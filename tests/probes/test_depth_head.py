@@ -12,7 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mtv.errors import UsageError
-from mtv.probes.depth_head import DepthHead, DepthHeadConfig, check_token_grid, expected_depth, token_grid
+from mtv.probes.bilinear import bilinear_weights
+from mtv.probes.depth_expectation import expected_depth
+from mtv.probes.depth_head import DepthHead, DepthHeadConfig, check_token_grid, token_grid
 from mtv.probes.depth_loss import depth_loss
 from mtv.probes.resample import patch_padding
 
@@ -39,10 +41,21 @@ def literal_depth(logits_BKHW: Tensor, floor: float = 0.1) -> Tensor:
     return torch.einsum("bkhw,k->bhw", weights, bins)[:, None]
 
 
+def fast_logits(head: DepthHead, tokens_BHWD: Tensor, global_BD: Tensor) -> Tensor:
+    """Upsampled logits B,K,4H,4W of the head's own order of things."""
+    small_BHWK = head.token_logits(tokens_BHWD, global_BD)
+    rows, cols = (bilinear_weights(n, 4 * n).float() for n in small_BHWK.shape[1:3])
+    return torch.einsum("yh,bhwk,xw->bkyx", rows, small_BHWK, cols)
+
+
+def bins_depth(logits_BHWK: Tensor, floor: float = 0.1) -> Tensor:
+    return expected_depth(logits_BHWK, PAPER.centres(), floor=floor, upsample=1)
+
+
 def one_logit(k: int, value: float, floor: float = 0.1) -> float:
     logits = torch.zeros(1, 1, 1, 256)
     logits[..., k] = value
-    return float(expected_depth(logits, DepthHeadConfig(floor=floor)))
+    return float(bins_depth(logits, floor))
 
 
 def test_h1_zero_logits_give_the_middle_of_the_range() -> None:
@@ -85,7 +98,7 @@ def test_h3_logits_equal_concat_upsample_convolve(rows: int, cols: int) -> None:
     head = DepthHead(768, seed=3)
     x = tokens(1, rows, cols, 768)
     with torch.no_grad():
-        slow, fast = literal_logits(head, *x), head.logits(*x).permute(0, 3, 1, 2)
+        slow, fast = literal_logits(head, *x), fast_logits(head, *x)
         assert float(slow.std()) > 0.3, "logits of a realistic size"
         assert float((fast - slow).abs().max()) < 1e-5
         assert float((head(*x) - literal_depth(slow)).abs().max()) < 1e-5
@@ -98,14 +111,14 @@ def test_h3_gradients_equal_concat_upsample_convolve(rows: int, cols: int) -> No
     leaves = [head.weight, head.bias]
     g = torch.Generator().manual_seed(9)
     pull = torch.randn(2, 256, 4 * rows, 4 * cols, generator=g)
-    logits = head.logits(*x).permute(0, 3, 1, 2), literal_logits(head, *x)
+    logits = fast_logits(head, *x), literal_logits(head, *x)
     assert largest_gap(*(torch.autograd.grad((each * pull).sum(), leaves) for each in logits)) < 1e-5
 
     # Away from the kink of the ReLU: a single sign among 7 million that rounding turned changed a gradient by 6e-4.
     with torch.no_grad():
         head.bias.copy_(torch.where(torch.arange(256) % 3 == 0, 6.0, -6.0))
-    on = head.logits(*x).detach() > 0
-    assert torch.equal(on, (torch.arange(256) % 3 == 0).expand_as(on))
+    on = fast_logits(head, *x).detach() > 0
+    assert torch.equal(on, (torch.arange(256) % 3 == 0)[:, None, None].expand_as(on))
     target = 0.5 + 9 * torch.rand(2, 1, 4 * rows, 4 * cols, generator=g)
     depths = head(*x), literal_depth(literal_logits(head, *x))
     assert largest_gap(*(torch.autograd.grad(depth_loss(d, target, step=100).value, leaves) for d in depths)) < 1e-5
@@ -162,7 +175,7 @@ def test_initialisation_is_torchs_default_and_seeded() -> None:
     for mine, torchs in ((head.weight, conv.weight), (head.bias, conv.bias)):
         assert torchs is not None
         assert float(torchs.detach().abs().max()) <= bound
-        assert 0.95 * bound < float(mine.abs().max()) <= bound
+        assert 0.95 * bound < float(mine.detach().abs().max()) <= bound
         assert float(mine.std()) == pytest.approx(float(torchs.std()), rel=0.15)
         assert abs(float(mine.mean())) < 0.15 * bound
     again, other = DepthHead(192, seed=5), DepthHead(192, seed=6)
@@ -203,10 +216,33 @@ def test_predict_resizes_and_keeps_no_graph() -> None:
     torch.testing.assert_close(found, squeezed, atol=1e-5, rtol=0)
 
 
+def test_gradient_is_right_and_images_do_not_mix() -> None:
+    centres = torch.linspace(0.1, 10, 5, dtype=torch.float64)
+    x = torch.randn(3, 2, 4, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    assert torch.autograd.gradcheck(lambda t: expected_depth(t, centres, floor=0.1, upsample=3), x)
+    shuffled = x.detach().permute(3, 0, 1, 2).contiguous().permute(1, 2, 3, 0).requires_grad_()
+    depths = [expected_depth(t, centres, floor=0.1, upsample=4) for t in (x, shuffled)]
+    assert torch.equal(*depths), "strides do not matter"
+    gradients = [torch.autograd.grad((d[1] ** 2).sum(), t)[0] for d, t in zip(depths, (x, shuffled), strict=True)]
+    assert torch.equal(*gradients)
+    assert gradients[0][[0, 2]].abs().max() == 0
+    assert gradients[0][1].abs().max() > 0
+
+
+def test_nan_is_not_hidden() -> None:
+    logits = torch.zeros(2, 2, 2, 256)
+    logits[1, 0, 0, 7] = math.nan
+    found = bins_depth(logits.requires_grad_())
+    assert found.isnan().flatten(1).any(1).tolist() == [False, True]
+    found.sum().backward()
+    assert logits.grad is not None
+    assert logits.grad.isnan().flatten(1).any(1).tolist() == [False, True]
+
+
 def test_extreme_logits_stay_inside_the_range() -> None:
     logits = torch.zeros(1, 1, 2, 256)
     logits[0, 0, 0, 0] = logits[0, 0, 1, 255] = 3e30
-    assert expected_depth(logits, PAPER).flatten().tolist() == pytest.approx([0.001, 10.0], rel=1e-6)
+    assert bins_depth(logits).flatten().tolist() == pytest.approx([0.001, 10.0], rel=1e-6)
 
 
 def test_wrong_widths_are_named() -> None:

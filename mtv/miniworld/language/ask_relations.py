@@ -30,6 +30,7 @@ def _ordered(
 
 
 def side(facts: Facts, draws: Draws) -> Question | None:
+    """Whether one object is to the left or to the right of another in the picture."""
     pair = _ordered(facts, draws, facts.left_of)
     if pair is None:
         return None
@@ -48,6 +49,7 @@ def side(facts: Facts, draws: Draws) -> Question | None:
 
 
 def front(facts: Facts, draws: Draws) -> Question | None:
+    """Whether one object is in front of or behind another."""
     pair = _ordered(facts, draws, facts.in_front_of)
     if pair is None:
         return None

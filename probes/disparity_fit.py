@@ -1,0 +1,102 @@
+"""Ridge regression from patch tokens to disparity, blind to each picture's scale and shift.
+
+A depth map that is only known up to scale and shift says what is near and what is far inside one picture. So tokens and
+disparity are centred per picture, and disparity is divided by its deviation in the picture: every picture counts the
+same, and no weight is spent on telling rooms apart. The squared error is then a linear problem with one solution: no
+schedule, no seed. Tokens are upsampled before the fit, as the head's map is before it is compared with the truth.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mtv.errors import NumericalError, UsageError
+from mtv.probes.bilinear import resize_map
+
+STRIDE = 4
+"""Side in pixels of the blocks over which the truth is averaged."""
+
+
+class DisparityFit:
+    """Sums over pictures; a picture can be forgotten once it was added.
+
+    Args:
+        width: channels of the tokens.
+    """
+
+    def __init__(self, width: int) -> None:
+        self.n = 0
+        """Pictures that entered."""
+        self._gram_DD = torch.zeros(width, width, dtype=torch.float64)
+        self._moment_D = torch.zeros(width, dtype=torch.float64)
+        self._mean_D = torch.zeros(width, dtype=torch.float64)
+
+    def add(self, tokens_HWD: Tensor, depth_HW: Tensor, valid_HW: Tensor) -> bool:
+        """Add one picture.
+
+        Args:
+            tokens_HWD: patch tokens of the whole picture.
+            depth_HW: true depth, metres, of any size above `STRIDE`; the same frame.
+            valid_HW: bool, the pixels that count.
+
+        Returns:
+            Whether it entered: not without valid pixels, or with the same depth everywhere.
+
+        Raises:
+            UsageError: tokens of another width.
+            NumericalError: NaN or infinity in the tokens.
+        """
+        if tokens_HWD.shape[-1] != len(self._mean_D):
+            raise UsageError(f"disparity fit of width {len(self._mean_D)}: got tokens {tuple(tokens_HWD.shape)}")
+        if not bool(torch.isfinite(tokens_HWD).all()):
+            raise NumericalError("disparity fit: the tokens have NaN or infinity")
+        disparity_N, weight_N = _blocks(depth_HW, valid_HW)
+        if not bool(weight_N.any()):
+            return False
+        weight_N = weight_N / weight_N.sum()
+        centred_N = disparity_N - weight_N @ disparity_N
+        deviation = (weight_N @ centred_N.square()).sqrt()
+        if not deviation > 0:
+            return False
+        size = depth_HW.shape[0] // STRIDE, depth_HW.shape[1] // STRIDE
+        tokens_ND = resize_map(tokens_HWD.double().permute(2, 0, 1)[None], size)[0].flatten(1).T.cpu()
+        mean_D = weight_N @ tokens_ND
+        weighted_ND = (tokens_ND - mean_D) * weight_N[:, None]
+        self._gram_DD += weighted_ND.T @ (tokens_ND - mean_D)
+        self._moment_D += weighted_ND.T @ (centred_N / deviation)
+        self._mean_D += mean_D
+        self.n += 1
+        return True
+
+    def solve(self, ridge: float) -> tuple[Tensor, float]:
+        """Weights of the linear map and its bias.
+
+        Args:
+            ridge: penalty on the weights, in units of each channel's mean variance inside pictures: the same for tokens
+                of any scale.
+
+        Returns:
+            weight D float32; bias, with which the mean of all predictions is 0.
+
+        Raises:
+            UsageError: a penalty of 0 or below, or no picture was added.
+        """
+        if not ridge > 0:
+            raise UsageError(f"ridge must be positive, got {ridge}")
+        if not self.n:
+            raise UsageError("disparity fit: no picture with varied valid depth")
+        # Channels that never vary say nothing; they get the weight 0 instead of a singular system.
+        variance_D = self._gram_DD.diagonal()
+        penalty_D = ridge * torch.where(variance_D > 0, variance_D, variance_D.max())
+        weight_D = torch.linalg.solve(self._gram_DD + torch.diag(penalty_D), self._moment_D)
+        return weight_D.float(), -float(weight_D @ self._mean_D) / self.n
+
+
+def _blocks(depth_HW: Tensor, valid_HW: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean disparity of the valid pixels of each block, and their number, both flat float64 on the CPU."""
+    weight_HW = valid_HW.cpu().double()
+    disparity_HW = torch.where(valid_HW.cpu(), 1 / depth_HW.cpu().double(), 0)
+    sums = [F.avg_pool2d(x[None, None], STRIDE).flatten() for x in (disparity_HW, weight_HW)]
+    return sums[0] / sums[1].clamp(min=1e-12), sums[1]
