@@ -68,7 +68,10 @@ class NyuProtocol(Protocol):
     """Output pixels of the head per token side; its map is then resized to the picture."""
 
     steps: int = 38_400
-    """Optimiser steps."""
+    """Optimiser steps, unless `epochs` is set."""
+    epochs: float | None = None
+    """Passes over the training pictures; the number of steps follows from it, rounded up, and is in the record. What
+    training costs then keeps its proportion to what reading the features costs, however large the set."""
     batch: int = 16
     """Pictures per step, a multiple of `chunk`."""
     lr: float = 1e-4
@@ -132,7 +135,7 @@ class NyuProtocol(Protocol):
     def __post_init__(self) -> None:
         super().__post_init__()
         whole = {"views", "bins", "upsample", "steps", "batch", "chunk", "train_limit", "eval_every"}
-        positive = {"min_depth", "max_depth", "floor", "lr", "clip_norm", "mean_weight", "epsilon"}
+        positive = {"epochs", "min_depth", "max_depth", "floor", "lr", "clip_norm", "mean_weight", "epsilon"}
         for name in (*whole, *positive):
             value, least = getattr(self, name), 1 if name in whole else 0
             if value is not None and not (least <= value < math.inf and value > 0):

@@ -6,6 +6,7 @@ Protocol page `depth.md`, sections 3.3 and 3.4.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -94,13 +95,14 @@ def loss_config(protocol: NyuProtocol) -> DepthLossConfig:
     return DepthLossConfig(chunk=p.chunk, mean_weight=p.mean_weight, epsilon=p.epsilon, warmup_steps=p.loss_warmup)
 
 
-def schedule_of(protocol: NyuProtocol) -> DepthSchedule:
-    """The schedule of a protocol."""
+def schedule_of(protocol: NyuProtocol, n: int) -> DepthSchedule:
+    """The schedule of a protocol on `n` training pictures."""
     names = (
-        "steps", "batch", "lr", "final_lr_share", "ramp_share", "ramp_start", "beta1_high", "beta1_low", "beta1_share",
-        "beta2", "weight_decay", "clip_norm",
+        "batch", "lr", "final_lr_share", "ramp_share", "ramp_start", "beta1_high", "beta1_low", "beta1_share", "beta2",
+        "weight_decay", "clip_norm",
     )  # fmt: skip
-    return DepthSchedule(**{name: getattr(protocol, name) for name in names})
+    steps = protocol.steps if protocol.epochs is None else math.ceil(protocol.epochs * n / protocol.batch)
+    return DepthSchedule(steps=steps, **{name: getattr(protocol, name) for name in names})
 
 
 class Tally:
@@ -123,12 +125,13 @@ class DepthTrainer:
 
     Args:
         width: channels of the encoder's tokens.
+        n: training pictures.
         device: where the head lives.
     """
 
-    def __init__(self, protocol: NyuProtocol, *, width: int, device: torch.device) -> None:
+    def __init__(self, protocol: NyuProtocol, *, width: int, n: int, device: torch.device) -> None:
         self.head = DepthHead(width, config=head_config(protocol), seed=protocol.seed).to(device)
-        self.schedule = schedule_of(protocol)
+        self.schedule = schedule_of(protocol, n)
         self._loss = loss_config(protocol)
         self.optimiser = torch.optim.AdamW(self.head.parameters(), lr=self.schedule.lr)
         self.skipped = Tally(device)

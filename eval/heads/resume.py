@@ -20,7 +20,7 @@ import pickle
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -30,8 +30,6 @@ from mtv.errors import CacheError, NumericalError
 
 log = logging.getLogger(__name__)
 
-SAVE_SECONDS = 30.0
-"""Least time between two saves."""
 _BLOCK = 20
 """Losses that stay on the device before they are looked at together."""
 
@@ -53,12 +51,12 @@ class HeadTraining:
         folder: `TaskRun.work`, made when needed; None keeps nothing.
         name: of this training among those of the task: file `<name>.pt`, and what messages call it.
         parts: modules and optimisers on their devices, as initialised for step 0.
-        save_seconds: least time between two saves; 0 saves after every step.
     """
 
-    def __init__(
-        self, folder: Path | None, *, name: str, parts: Mapping[str, Any], save_seconds: float = SAVE_SECONDS
-    ) -> None:
+    save_seconds: ClassVar[float] = 30.0
+    """Least time between two saves; 0 saves after every step."""
+
+    def __init__(self, folder: Path | None, *, name: str, parts: Mapping[str, Any]) -> None:
         self.name = name
         self.notes: dict[str, Any] = {}
         """Plain values (numbers, strings, lists, dicts) that are saved and restored with the parts, such as evaluations
@@ -67,7 +65,6 @@ class HeadTraining:
         """The last loss that was looked at; NaN before the first."""
         self._path = None if folder is None else folder / f"{name}.pt"
         self._parts: Mapping[str, Part] = parts
-        self._save_seconds = save_seconds
         self._saved_at = time.monotonic()
         self._saved_steps = 0
         self._pending: list[tuple[int, Tensor]] = []
@@ -95,7 +92,7 @@ class HeadTraining:
         """
         self._pending.append((step, loss.detach()))
         last = step + 1 == self._total
-        due = last or time.monotonic() - self._saved_at >= self._save_seconds
+        due = last or time.monotonic() - self._saved_at >= self.save_seconds
         if due or len(self._pending) >= _BLOCK or loss.device.type == "cpu":
             self.check(step)
         if due:

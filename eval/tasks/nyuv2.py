@@ -40,6 +40,7 @@ from mtv.eval.protocols_dense import NyuProtocol
 from mtv.eval.task import Scored, Task, TaskRun, stable_subset
 from mtv.hashing import sha256_json
 from mtv.probes.depth_frames import TrainFrame
+from mtv.probes.depth_schedule import DepthSchedule
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -134,7 +135,7 @@ class NyuTask(Task[NyuProtocol, ProbeSet]):
         tap = resolve_tap(p, run.encoder)
         test = EvalSet(protocol=p, data=data, features=run.sets[-1], tap=tap, patch=run.encoder.patch_size)
         frame = frame_of(p, data.train_size)
-        trainer = DepthTrainer(p, width=run.encoder.width, device=run.encoder.device)
+        trainer = DepthTrainer(p, width=run.encoder.width, n=len(data.train.items), device=run.encoder.device)
         online = p.features == "online"
         with open_frames(run.work, data.train, frame, pictures=online, tick=run.tick) as frames:
             batches = self._batches(run, tap, frame, frames)
@@ -148,14 +149,14 @@ class NyuTask(Task[NyuProtocol, ProbeSet]):
             )
             constant = frames.median()
         scores = score_head(trainer.head, test, lambda n, total: run.tick("evaluate", n, total, ""))
-        _note(training, p.steps, scores)
+        _note(training, trainer.schedule.steps, scores)
         best = training.notes["best"] if p.eval_every else None
         flat = score_constant(constant, test)
         return Scored(
             table=sample_table(test, scores, best["rmse"] if best else None),
             recipes=recipes_of(p, flat, has_best=best is not None),
             details={
-                **self._details(run, tap, frame),
+                **self._details(run, tap, frame, trainer.schedule),
                 **_outcome(trainer, training, scores),
                 "constant_depth_m": constant,
                 "best_step": best["step"] if best else None,
@@ -187,10 +188,12 @@ class NyuTask(Task[NyuProtocol, ProbeSet]):
         stage = f"evaluate after {steps}"
         scores = score_head(trainer.head, test, lambda n, total: run.tick(stage, n, total, ""))
         _note(training, steps, scores)
-        log.info("nyuv2: RMSE %.4f m after %d of %d steps", scores.mean("rmse"), steps, self.protocol.steps)
+        log.info("nyuv2: RMSE %.4f m after %d of %d steps", scores.mean("rmse"), steps, trainer.schedule.steps)
 
-    def _details(self, run: TaskRun[ProbeSet], tap: DepthTap, frame: TrainFrame) -> dict[str, Any]:
-        p, data, patch = self.protocol, run.dataset, run.encoder.patch_size
+    def _details(
+        self, run: TaskRun[ProbeSet], tap: DepthTap, frame: TrainFrame, schedule: DepthSchedule
+    ) -> dict[str, Any]:
+        data, patch = run.dataset, run.encoder.patch_size
         n = len(data.train.items)
         return {
             **describe_tap(tap, run.encoder),
@@ -198,10 +201,11 @@ class NyuTask(Task[NyuProtocol, ProbeSet]):
             "train_input": describe_input(frame.output, patch),
             "train_images": n,
             "train_label": data.train.report.label,
-            "samples": p.steps * p.batch,
-            "epochs": round(p.steps * p.batch / n, 3),
+            "steps": schedule.steps,
+            "samples": schedule.samples,
+            "epochs": round(schedule.samples / n, 3),
             "head_init": "uniform within 1 / sqrt(2 D), torch's default for a convolution",
-            "seed": p.seed,
+            "seed": self.protocol.seed,
         }
 
 

@@ -7,18 +7,16 @@ scenes come out the same in any order, subset and number of processes.
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Sequence
 from hashlib import blake2b
 from typing import TypeVar
 
-import numpy as np
-
 T = TypeVar("T")
-_BLOCK = 64
 
 
 class Draws:
-    """A stream of random draws keyed by strings and integers (Philox 4x64, keyed by BLAKE2b of the key).
+    """A stream of random draws keyed by strings and integers: BLAKE2b of the key and a counter, 53 bits per draw.
 
     >>> Draws(0, "train", 7).uniform(0, 1) == Draws(0, "train", 7).uniform(0, 1)
     True
@@ -26,8 +24,9 @@ class Draws:
 
     def __init__(self, *key: int | str) -> None:
         self.key = key
+        self._hash = blake2b("\x1f".join(f"{type(k).__name__}:{k}" for k in key).encode())
+        self._blocks = 0
         self._buffer: list[float] = []
-        self._generator: np.random.Generator | None = None
 
     def child(self, *key: int | str) -> Draws:
         """The stream whose key continues this one's; independent of what this one has drawn."""
@@ -35,11 +34,10 @@ class Draws:
 
     def _next(self) -> float:
         if not self._buffer:
-            if self._generator is None:
-                text = "\x1f".join(f"{type(k).__name__}:{k}" for k in self.key)
-                words = np.frombuffer(blake2b(text.encode(), digest_size=16).digest(), dtype="<u8")
-                self._generator = np.random.Generator(np.random.Philox(key=words))
-            self._buffer = self._generator.random(_BLOCK).tolist()[::-1]
+            block = self._hash.copy()
+            block.update(struct.pack("<xQ", self._blocks))
+            self._blocks += 1
+            self._buffer = [(word >> 11) * 2.0**-53 for word in struct.unpack("<8Q", block.digest())]
         return self._buffer.pop()
 
     def uniform(self, low: float, high: float) -> float:
