@@ -26,6 +26,7 @@ COMMANDS = {
     "compare": "results:compare",
     "power": "results:power",
     "cache": "cache:cache",
+    "depth-head": "depth_head:depth_head",
 }
 """Command to `module:attribute` below `mtv.eval.commands`; a module is imported when its command is asked for."""
 

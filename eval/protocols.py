@@ -8,7 +8,8 @@ from typing import Any, ClassVar, Literal
 
 from mtv.errors import UsageError, unknown
 from mtv.eval.protocol import Protocol, make_protocol
-from mtv.eval.protocols_dense import NyuProtocol
+from mtv.eval.protocols_dense import Ade20kProtocol, CamVidProtocol, Nyu40Protocol, NyuProtocol
+from mtv.eval.protocols_rel import RelKittiProtocol, RelNyuProtocol
 from mtv.hashing import sha256_file
 
 TapNorm = Literal["auto", "none", "final"]
@@ -273,7 +274,12 @@ PROTOCOLS: dict[str, type[Protocol]] = {
         NaviProtocol,
         SpairProtocol,
         SevenScenesProtocol,
+        Ade20kProtocol,
+        CamVidProtocol,
+        Nyu40Protocol,
         NyuProtocol,
+        RelNyuProtocol,
+        RelKittiProtocol,
     )
 }
 

@@ -1,6 +1,6 @@
 """Protocols of the dense probes, which train a head on a frozen encoder. No torch: `mtv-eval ls` needs none.
 
-Protocol page `depth.md` sections 3, 4 and 6.2 (NYUv2).
+Protocol pages `depth.md` sections 3, 4 and 6.2 (NYUv2), and `segmentation.md` (ADE20k, CamVid, NYUv2 with 40 classes).
 """
 
 from __future__ import annotations
@@ -19,6 +19,17 @@ _CACHED: dict[str, Any] = {
     "train_limit": 6_000,
     "eval_every": None,
 }
+
+_NATIVE: dict[str, Any] = {
+    "engine": "native",
+    "loss": "patch",
+    "lr": (3e-4, 1e-3, 3e-3),
+    "wd": 1e-4,
+    "warmup": 0.05,
+    "iters": None,
+    "epochs": 10.0,
+}
+_NATIVE_MINI: dict[str, Any] = {**_NATIVE, "base": 192, "held_out": 0.1, "epochs": None, "iters": 500, "batch": 16}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,3 +161,142 @@ class NyuProtocol(Protocol):
         for name in ("gamma", "brightness", "channel"):
             if len(getattr(self, name)) != 2:
                 raise UsageError(f"nyuv2.{name} needs two numbers, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentationProtocol(Protocol):
+    """Linear segmentation: a linear head on a frozen encoder, mIoU (`protocols/segmentation.md`).
+
+    `paper` is trained with mmsegmentation, the encoder in the loop. `fast` is native: each training picture is read
+    once, in fixed windows, the features are kept, and a head per learning rate is trained on them; the head is chosen
+    on training pictures that were held out. `mini` is `fast` for pictures of 100 to 500 pixels: smaller windows, and a
+    number of iterations that does not shrink with the set. Numbers of different presets never share a column.
+
+    A picture of any size is resized first, so that its short side is the crop; one smaller than the crop is enlarged.
+    Where an augmented view or an aspect above 4 leaves less than a crop, the rest is padded: mean colour, no label.
+    """
+
+    presets: ClassVar[dict[str, dict[str, Any]]] = {"paper": {}, "fast": _NATIVE, "mini": _NATIVE_MINI}
+    train_split: ClassVar[str] = "train"
+
+    engine: Literal["mmseg", "native"] = "mmseg"
+    """`mmseg`: trained by mmsegmentation, the encoder in the loop; `native`: on stored features of fixed windows."""
+    layers: tuple[int, ...] = (-1,)
+    """Blocks whose patch tokens the head reads, concatenated; 0-based or negative from the end."""
+    tap: Literal["final", "none"] = "final"
+    """Tokens after the final norm, or the residual stream."""
+    concat_global: bool = False
+    """Append the encoder's global token to every patch token."""
+    storage: Literal["fp16", "fp32"] = "fp16"
+    """Dtype in which token maps are kept, if native."""
+
+    crop: int | Literal["auto"] = "auto"
+    """Side of a window in pixels, a multiple of the patch. `auto`: `base` for patch 16, as many tokens for patch 14
+    (504 for 576), the largest multiple up to `base` for other patches."""
+    base: int = 576
+    """What `auto` aims at, pixels."""
+    stride: int | None = None
+    """Pixels between test windows; none for 23 patches, or the crop where that is less."""
+    infer: Literal["slide", "whole"] = "slide"
+    """Test pictures in overlapping windows whose logits are averaged, or in one pass over the padded picture."""
+
+    train_images: int | None = None
+    """Train on this many pictures, drawn by seed; none for all."""
+    held_out: float = 0.05
+    """Share of the training pictures that choose among several heads instead of training them, if native."""
+    views: int = 1
+    """Windows per training picture, if native: the first at the scale of the test, others with all augmentations."""
+    seed: int = 0
+    """Seed of the heads' initialisation, the order of the windows, the held-out pictures and all draws."""
+
+    bn: bool = True
+    """Batch norm before the 1x1 convolution."""
+    loss: Literal["pixel", "patch"] = "pixel"
+    """Cross entropy of bilinearly upsampled logits, or of one prediction per patch against all its pixels."""
+    loss_mean: Literal["all", "valid"] = "all"
+    """Divide the loss by the number of all pixels, or of those with a label."""
+    lr: tuple[float, ...] = (4e-5,)
+    """Learning rate of AdamW; several train as many heads, if native."""
+    wd: float = 0.0
+    """Decoupled weight decay."""
+    warmup: float = 0.0375
+    """Share of the iterations with a linear ramp; then the rate falls linearly to zero."""
+    iters: int | None = 40_000
+    """Iterations; none to count `epochs`."""
+    epochs: float | None = None
+    """Passes over the training windows, where `iters` is none."""
+    batch: int = 32
+    """Windows per iteration."""
+
+    scale: tuple[float, ...] = (0.5, 2.0)
+    """Range of the factor on the test scale, of augmented windows."""
+    cat_max: float = 0.75
+    """An augmented crop is drawn anew, at most ten times, while one class has this share of its labelled pixels."""
+    flip: float = 0.5
+    """Probability of a mirrored window."""
+    colour: float = 0.5
+    """Probability of each of the four colour steps."""
+    brightness: int = 32
+    """Largest grey levels added or taken."""
+    contrast: tuple[float, ...] = (0.5, 1.5)
+    """Range of the factor on grey levels."""
+    saturation: tuple[float, ...] = (0.5, 1.5)
+    """Range of the factor on saturation."""
+    hue: int = 18
+    """Largest shift of the hue, in 180ths of the circle."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        least = {"crop": 1, "base": 1, "stride": 1, "train_images": 1, "views": 1, "iters": 1, "batch": 1, "hue": 0}
+        for name, low in least.items():
+            value = getattr(self, name)
+            if isinstance(value, int) and value < low:
+                raise UsageError(f"{self.task}.{name} must be at least {low}, got {value}")
+        if not self.layers:
+            raise UsageError(f"{self.task}.layers must name at least one block")
+        if not self.lr or not all(0 < v < math.inf for v in self.lr):
+            raise UsageError(f"{self.task}.lr must be positive, at least one, got {self.lr}")
+        if (self.iters is None) == (self.epochs is None):
+            raise UsageError(f"{self.task}: give iters or epochs, got iters={self.iters} and epochs={self.epochs}")
+        if self.epochs is not None and not 0 < self.epochs < math.inf:
+            raise UsageError(f"{self.task}.epochs must be positive, got {self.epochs}")
+        for name in ("held_out", "warmup"):
+            if not 0 <= getattr(self, name) < 1:
+                raise UsageError(f"{self.task}.{name} must be 0 to below 1, got {getattr(self, name)}")
+        for name in ("scale", "contrast", "saturation"):
+            pair = getattr(self, name)
+            if len(pair) != 2 or not 0 < pair[0] <= pair[1] < math.inf:
+                raise UsageError(f"{self.task}.{name} needs two positive numbers in order, got {pair}")
+        if self.engine == "mmseg" and len(self.lr) > 1:
+            raise UsageError(f"{self.task}.lr: mmsegmentation trains one head, got {self.lr}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ade20kProtocol(SegmentationProtocol):
+    """ADE20k: linear segmentation into 150 classes."""
+
+    task: ClassVar[str] = "ade20k"
+    train_split: ClassVar[str] = "training"
+
+    split: Literal["validation"] = "validation"
+    """Split that is scored."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CamVidProtocol(SegmentationProtocol):
+    """CamVid: linear segmentation of street scenes into 11 classes."""
+
+    task: ClassVar[str] = "camvid"
+
+    split: Literal["test", "val"] = "test"
+    """Split that is scored."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Nyu40Protocol(SegmentationProtocol):
+    """NYUv2: linear segmentation of indoor scenes into 40 classes, 39 of them scored."""
+
+    task: ClassVar[str] = "nyu40"
+
+    split: Literal["test"] = "test"
+    """Split that is scored."""

@@ -38,7 +38,12 @@ TASKS: dict[str, str] = {
     "navi": "mtv.eval.tasks.navi:NaviTask",
     "spair": "mtv.eval.tasks.semantic:SpairTask",
     "sevenscenes": "mtv.eval.tasks.sevenscenes:SevenScenesTask",
+    "ade20k": "mtv.eval.tasks.segmentation:SegmentationTask",
+    "camvid": "mtv.eval.tasks.segmentation:SegmentationTask",
+    "nyu40": "mtv.eval.tasks.segmentation:SegmentationTask",
     "nyuv2": "mtv.eval.tasks.nyuv2:NyuTask",
+    "rel_nyu": "mtv.eval.tasks.rel_depth:RelDepthTask",
+    "rel_kitti": "mtv.eval.tasks.rel_depth:RelDepthTask",
 }
 """Task name to `module:class`, imported only when used."""
 

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from mtv.errors import UsageError
 
-Kind = Literal["ratio", "median", "average", "sum", "root"]
+Kind = Literal["ratio", "median", "present", "average", "sum", "root"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,9 +22,10 @@ class Recipe:
     """One metric over the per-sample table.
 
     `ratio` is scale * sum(w x) / sum(w d) over the rows that pass `where`; with `group` it is the unweighted mean of
-    that ratio over the groups that have a row; with `within` rows are first averaged inside each unit named by that
-    column. `median` is the weighted median of the column. `average` (of those that have a value), `sum` (undefined if
-    one has none) and `root` (square root of a single one) combine other metrics of the same result.
+    that ratio over the groups whose denominator is above 0 (mIoU: intersection over union by class); with `within` rows
+    are first averaged inside each unit named by that column. `median` is the weighted median of the column. `present`
+    counts the groups over whose rows the column sums to more than 0. `average` (of those that have a value), `sum`
+    (undefined if one has none) and `root` (square root of a single one) combine other metrics of the same result.
     """
 
     kind: Kind
@@ -64,6 +65,8 @@ class Recipe:
             raise UsageError(f"Recipe.of: {self.kind} {'needs' if combines else 'does not take'} other metrics")
         if combines == bool(self.column):
             raise UsageError(f"Recipe.column: {self.kind} {'does not take' if combines else 'needs'} a column")
+        if self.kind == "present" and (not self.group or self.weight or self.within):
+            raise UsageError("Recipe.group: present counts groups, and takes neither weight nor within")
         if self.kind == "root" and len(self.of) != 1:
             raise UsageError(f"Recipe.of: root takes one metric, got {self.of}")
         if self.at_most is not None and self.below is not None:

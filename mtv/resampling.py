@@ -84,7 +84,7 @@ def resample_counts(
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """One ratio or median metric, prepared for one table."""
+    """One ratio, median or present metric, prepared for one table."""
 
     rows: np.ndarray
     """bool R: rows that enter."""
@@ -156,6 +156,14 @@ class _Sums:
         )
 
 
+class _Present(_Sums):
+    """The number of groups with a sum above 0."""
+
+    def values(self, counts_BU: np.ndarray) -> np.ndarray:
+        present_B: np.ndarray = (self._totals(counts_BU)[0] > 0).sum(axis=1) * self.scale
+        return present_B
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Values:
     """Rows sorted by value: for weighted medians."""
@@ -182,7 +190,7 @@ class _Values:
 
 
 def plan(name: str, recipe: Recipe, table: Table, units: Units) -> Plan | None:
-    """Prepare a `ratio` or `median` metric; None where no row passes `where`.
+    """Prepare a `ratio`, `median` or `present` metric; None where no row passes `where`.
 
     Raises:
         UsageError: a column is missing, a `within` value spans clusters, or the recipe asks for what medians cannot do.
@@ -243,7 +251,8 @@ def _ratio(
         d = np.ones(len(x))
     num, den, (group, unit) = _sum_by((group, unit), x, d)
     starts = np.flatnonzero(np.r_[True, group[1:] != group[:-1]]) if len(group) else np.zeros(0, dtype=np.int64)
-    return _Sums(scale=recipe.scale, n_units=n_units, starts=starts, unit=unit, num=num, den=den)
+    sums = _Present if recipe.kind == "present" else _Sums
+    return sums(scale=recipe.scale, n_units=n_units, starts=starts, unit=unit, num=num, den=den)
 
 
 def _sum_by(

@@ -1,8 +1,7 @@
 """Bilinear resizing as two small products with dense weights, forwards and backwards.
 
 The same numbers as torch's `interpolate(mode="bilinear", align_corners=False)` without antialiasing. Notable: torch's
-backward pass adds up with atomics on CUDA, so that two runs with one seed differ; products do not. On a CPU they are
-faster backwards.
+backward pass adds up with atomics on CUDA, so that two runs with one seed differ; products do not.
 """
 
 from __future__ import annotations

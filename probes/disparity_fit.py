@@ -15,8 +15,8 @@ from torch import Tensor
 from mtv.errors import NumericalError, UsageError
 from mtv.probes.bilinear import resize_map
 
-STRIDE = 4
-"""Side in pixels of the blocks over which the truth is averaged."""
+ROWS = 64
+"""Rows of blocks over which the truth is averaged; columns in proportion."""
 
 
 class DisparityFit:
@@ -38,7 +38,7 @@ class DisparityFit:
 
         Args:
             tokens_HWD: patch tokens of the whole picture.
-            depth_HW: true depth, metres, of any size above `STRIDE`; the same frame.
+            depth_HW: true depth of the same frame, metres, at any size.
             valid_HW: bool, the pixels that count.
 
         Returns:
@@ -52,7 +52,10 @@ class DisparityFit:
             raise UsageError(f"disparity fit of width {len(self._mean_D)}: got tokens {tuple(tokens_HWD.shape)}")
         if not bool(torch.isfinite(tokens_HWD).all()):
             raise NumericalError("disparity fit: the tokens have NaN or infinity")
-        disparity_N, weight_N = _blocks(depth_HW, valid_HW)
+        height, width = depth_HW.shape
+        rows = min(ROWS, height)
+        size = rows, max(1, rows * width // height)
+        disparity_N, weight_N = _blocks(depth_HW, valid_HW, size)
         if not bool(weight_N.any()):
             return False
         weight_N = weight_N / weight_N.sum()
@@ -60,7 +63,6 @@ class DisparityFit:
         deviation = (weight_N @ centred_N.square()).sqrt()
         if not deviation > 0:
             return False
-        size = depth_HW.shape[0] // STRIDE, depth_HW.shape[1] // STRIDE
         tokens_ND = resize_map(tokens_HWD.double().permute(2, 0, 1)[None], size)[0].flatten(1).T.cpu()
         mean_D = weight_N @ tokens_ND
         weighted_ND = (tokens_ND - mean_D) * weight_N[:, None]
@@ -94,9 +96,9 @@ class DisparityFit:
         return weight_D.float(), -float(weight_D @ self._mean_D) / self.n
 
 
-def _blocks(depth_HW: Tensor, valid_HW: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean disparity of the valid pixels of each block, and their number, both flat float64 on the CPU."""
-    weight_HW = valid_HW.cpu().double()
-    disparity_HW = torch.where(valid_HW.cpu(), 1 / depth_HW.cpu().double(), 0)
-    sums = [F.avg_pool2d(x[None, None], STRIDE).flatten() for x in (disparity_HW, weight_HW)]
+def _blocks(depth_HW: Tensor, valid_HW: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Mean disparity of the valid pixels of each block, and their share, both flat float64 on the CPU."""
+    valid_HW = valid_HW.cpu()
+    disparity_HW = torch.where(valid_HW, 1 / depth_HW.cpu().double(), 0)
+    sums = [F.adaptive_avg_pool2d(x[None], size).flatten() for x in (disparity_HW, valid_HW.double())]
     return sums[0] / sums[1].clamp(min=1e-12), sums[1]

@@ -160,13 +160,16 @@ def chance_miou(areas: AreaCounts) -> float:
         DataError: not a single labelled pixel.
     """
     _need_labels(areas)
-    labelled_C = areas.labelled_C
-    everywhere = np.zeros_like(labelled_C)
-    everywhere[labelled_C.argmax()] = labelled_C.sum()
-    constant = AreaCounts(
-        intersection_C=np.minimum(everywhere, labelled_C), predicted_C=everywhere, labelled_C=labelled_C
+    return score_areas(constant_areas(areas, int(areas.labelled_C.argmax()))).miou
+
+
+def constant_areas(areas: AreaCounts, label: int) -> AreaCounts:
+    """The counts that predicting class `label` everywhere gives on the pictures of `areas`."""
+    everywhere = np.zeros_like(areas.labelled_C)
+    everywhere[label] = areas.labelled_C.sum()
+    return AreaCounts(
+        intersection_C=np.minimum(everywhere, areas.labelled_C), predicted_C=everywhere, labelled_C=areas.labelled_C
     )
-    return score_areas(constant).miou
 
 
 def area_rows(per_image: Sequence[AreaCounts], *, every_class: bool = False) -> AreaRows:

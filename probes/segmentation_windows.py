@@ -18,8 +18,6 @@ Inference = Literal["slide", "whole"]
 INFERENCES: tuple[Inference, ...] = ("slide", "whole")
 
 LARGEST_CROP = 576
-PATCHES_OF_14 = 36
-"""Tokens per side that `auto` keeps for patch 14, as patch 16 has at 576: 504 instead of the larger multiple 574."""
 STRIDE_PATCHES = 23
 ASPECT = 4
 """Longest resized side in crops."""
@@ -68,34 +66,45 @@ class Window:
     """Columns."""
 
 
-def window_geometry(patch: int, *, crop: int | Literal["auto"] = "auto", stride: int | None = None) -> WindowGeometry:
+def window_geometry(
+    patch: int, *, crop: int | Literal["auto"] = "auto", stride: int | None = None, largest: int = LARGEST_CROP
+) -> WindowGeometry:
     """The geometry for an encoder with this patch.
 
     `auto` keeps 36 x 36 tokens for patches 16 (576) and 14 (504) and takes the largest multiple up to 576 for others.
     The default stride is 23 patches, 368 and 322 pixels; a crop of fewer than 23 patches (patch 32: 18) is its own
     stride, because a larger one would leave pixels without a window.
 
+    Args:
+        largest: what `auto` aims at instead of 576; patch 14 keeps the tokens that patch 16 has there.
+
     Raises:
-        UsageError: a patch above 576 under `auto`, a crop that is no multiple of the patch, a stride out of range.
+        UsageError: a patch above `largest` under `auto`, a crop that is no multiple of the patch, a stride out of
+            range.
     """
-    if patch < 1 or (crop == "auto" and patch > LARGEST_CROP):
-        raise UsageError(f"crop=auto needs a patch of 1 to {LARGEST_CROP} pixels, got {patch}")
+    if patch < 1 or (crop == "auto" and patch > largest):
+        raise UsageError(f"crop=auto needs a patch of 1 to {largest} pixels, got {patch}")
     if crop == "auto":
-        crop = PATCHES_OF_14 * patch if patch == 14 else LARGEST_CROP // patch * patch
+        crop = max(largest // 16, 1) * patch if patch == 14 else largest // patch * patch
     if stride is None:
         stride = min(STRIDE_PATCHES * patch, crop)
     return WindowGeometry(patch=patch, crop=crop, stride=stride)
 
 
 def resized_size(height: int, width: int, geometry: WindowGeometry) -> tuple[int, int]:
-    """(height, width) that fits into (4 crops, 1 crop) with the aspect kept, as mmcv rounds it; at least 1 pixel.
+    """(height, width) that fits into (4 crops, 1 crop), as `fitted_size`."""
+    return fitted_size(height, width, long=geometry.long_side, short=geometry.crop)
+
+
+def fitted_size(height: int, width: int, *, long: int, short: int) -> tuple[int, int]:
+    """(height, width) that fits into (long, short) with the aspect kept, as mmcv rounds it; at least 1 pixel.
 
     Raises:
         UsageError: a side below 1.
     """
     if height < 1 or width < 1:
         raise UsageError(f"picture sides must be at least 1, got {height}x{width}")
-    scale = min(geometry.long_side / max(height, width), geometry.crop / min(height, width))
+    scale = min(long / max(height, width), short / min(height, width))
     return max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))
 
 

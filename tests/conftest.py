@@ -6,6 +6,7 @@ import getpass
 import os
 import shutil
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,9 @@ def mini_world() -> Path:
             staged.rename(kept)
         except OSError:
             shutil.rmtree(staged)
+        for old in kept.parent.glob(f"mtv-mini-world-{getpass.getuser()}-*"):
+            if time.time() - old.stat().st_mtime > 86_400:
+                shutil.rmtree(old, ignore_errors=True)
     return kept
 
 

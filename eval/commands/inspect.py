@@ -56,7 +56,7 @@ def _taps(encoder: Encoder) -> dict[str, Any]:
 
 
 def _trial(encoder: Encoder) -> dict[str, Any]:
-    """A grey picture and two texts through the model: shapes and finiteness."""
+    """A grey picture and two texts through towers and depth head: shapes and finiteness."""
     import torch
 
     side = encoder.info.image.size
@@ -70,6 +70,10 @@ def _trial(encoder: Encoder) -> dict[str, Any]:
         if value is not None:
             trial["outputs"][name] = list(value.shape)
             trial["finite"] = bool(torch.isfinite(value).all())
+    if encoder.has_depth:
+        depth = encoder.predict_depth(encoder.normalize(pixels))
+        trial["outputs"]["depth"] = list(depth.shape)
+        trial["depth_finite"] = bool(torch.isfinite(depth).all())
     if encoder.has_text:
         text = encoder.encode_text(["a photo of a cat.", "a photo of a dog."])
         trial["outputs"]["text"] = list(text.shape)
@@ -102,6 +106,9 @@ def _print(encoder: Encoder, record: dict[str, Any]) -> None:
     click.echo("text" if info.text else "text: none")
     for name, value in (info.text.to_dict() if info.text else {}).items():
         line(name, value, sources.get(f"text.{name}", ""))
+    click.echo("depth head" if info.depth_head else "depth head: none")
+    for name, value in (info.depth_head.to_dict() if info.depth_head else {}).items():
+        line(name, value, sources.get(f"depth_head.{name}", ""))
     click.echo("taps")
     for name, value in record["taps"].items():
         line(name, value)

@@ -57,6 +57,23 @@ def verbosity_options(f: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("--verbose", is_flag=True, help="Log details on stderr.")(f)
 
 
+def device_of(name: str) -> str:
+    """`auto` and `cuda` as the device of this process: under torchrun each has its own GPU.
+
+    Raises:
+        UsageError: no such device.
+    """
+    import torch
+
+    from mtv.encoders.placement import resolve_device
+
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda":
+        name = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
+    return str(resolve_device(name))
+
+
 def parse_settings(settings: tuple[str, ...], tasks: list[str]) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
     """`task.field=value`, `image.field=value`, `text.field=value` into protocol overrides and model overrides.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import shlex
 import sys
 import time
@@ -18,6 +17,7 @@ from mtv.eval.commands.options import (
     DirPath,
     cache_option,
     default_cache,
+    device_of,
     json_option,
     parse_settings,
     verbosity_options,
@@ -179,7 +179,7 @@ def _run_options(options: dict[str, Any]) -> Any:
     if options["shard"] and options["no_cache"]:
         raise UsageError("--shard and --no-cache exclude each other", "A shard's features go into the cache.")
     return RunOptions(
-        device=_device(options["device"]),
+        device=device_of(options["device"]),
         extract=extract,
         force=options["force"],
         verify=options["verify"],
@@ -189,23 +189,6 @@ def _run_options(options: dict[str, Any]) -> Any:
         seed=options["seed"],
         shard=parse_shard(options["shard"]) if options["shard"] else None,
     )
-
-
-def _device(name: str) -> str:
-    """`auto` and `cuda` as the device of this process: under torchrun each has its own GPU.
-
-    Raises:
-        UsageError: no such device.
-    """
-    import torch
-
-    from mtv.encoders.placement import resolve_device
-
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda":
-        name = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
-    return str(resolve_device(name))
 
 
 def _report(runner: Any, options: dict[str, Any]) -> None:

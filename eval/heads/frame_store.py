@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from mtv.eval.task import Tick
 
 _PER_METRE = 1000
+_AHEAD = 64
+"""Rows that may be in memory while a file is made."""
 
 
 class FrameStore:
@@ -107,19 +109,29 @@ def open_frames(
             return np.asarray(named(ref.name, lambda: decode_rgb(ref.read())))[frame.window]
 
         total = len(items)
-        depth_NHW = _mapped(place / "depth.npy", total, depth_of, lambda n: tick("decode depth", n, total, ""))
+        depth_NHW = mapped_rows(place / "depth.npy", total, depth_of, lambda n: tick("decode depth", n, total, ""))
         rgb_NHW3 = None
         if pictures:
-            rgb_NHW3 = _mapped(place / "rgb.npy", total, rgb_of, lambda n: tick("decode", n, total, ""))
+            rgb_NHW3 = mapped_rows(place / "rgb.npy", total, rgb_of, lambda n: tick("decode", n, total, ""))
         yield FrameStore(depth_NHW, rgb_NHW3)
 
 
-def _mapped(path: Path, n: int, row: Callable[[int], np.ndarray], done: Callable[[int], None]) -> np.ndarray:
-    """The array at `path`, made of `n` rows if it is not there."""
+def mapped_rows(path: Path, n: int, row: Callable[[int], np.ndarray], done: Callable[[int], None]) -> np.ndarray:
+    """The array at `path`, memory-mapped; made first of `n` rows of one shape and dtype, if it is not there.
+
+    Args:
+        row: makes a row; called in several threads.
+        done: called with the number of rows made.
+
+    Raises:
+        CacheError: the file cannot be written.
+    """
 
     def write(temporary: Path) -> None:
         with temporary.open("wb") as f, ThreadPoolExecutor(max_workers=min(8, usable_cores())) as pool:
-            for i, array in enumerate(pool.map(row, range(n))):
+            # In pieces, because a pool works ahead of a slow disk without bound.
+            pieces = (range(n)[start : start + _AHEAD] for start in range(0, n, _AHEAD))
+            for i, array in enumerate(array for piece in pieces for array in pool.map(row, piece)):
                 if i == 0:
                     descr = np.lib.format.dtype_to_descr(array.dtype)
                     header = {"descr": descr, "fortran_order": False, "shape": (n, *array.shape)}

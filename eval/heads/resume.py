@@ -110,15 +110,16 @@ class HeadTraining:
         values = torch.stack([loss.float() for _, loss in self._pending]).tolist()
         for (bad, _), value in zip(self._pending, values, strict=True):
             if not math.isfinite(value):
-                raise self._diverged(bad, f"the loss is {value}")
+                raise self.diverged(bad, f"the loss is {value}")
         self.loss = values[-1]
         self._pending.clear()
         modules = {k: p for k, p in self._parts.items() if isinstance(p, nn.Module)}
         for key, module in modules.items():
             if not all(bool(torch.isfinite(p).all()) for p in module.parameters()):
-                raise self._diverged(step, f"{key} has weights that are not finite")
+                raise self.diverged(step, f"{key} has weights that are not finite")
 
-    def _diverged(self, step: int, what: str) -> NumericalError:
+    def diverged(self, step: int, what: str) -> NumericalError:
+        """The error for step `step` that went wrong as `what` says; it names the last good state."""
         kept = "no earlier state was kept"
         if self._saved_steps and self._path is not None:
             kept = f"the last good state, after {self._saved_steps} steps, is {self._path}"

@@ -202,6 +202,8 @@ def _run(plans: Sequence[_Plan], workers: int, tell: Progress) -> Iterator[_Plan
     left = {plan.layout.name: len(plan.todo) for plan in plans}
     jobs = [job for plan in plans for job in plan.todo]
     done, total, started = 0, sum(len(job.requests) for job in jobs), time.monotonic()
+    if jobs:
+        tell("scenes", 0, total, "")
     for job in run_jobs(jobs, workers=workers):
         done += len(job.requests)
         tell("scenes", done, total, f"{job.set}, {done / (time.monotonic() - started):.0f} images/s")

@@ -126,17 +126,19 @@ def claim(out: Path, world: World) -> None:
     """Make `out` the folder of this world, or check that it is.
 
     Raises:
-        UsageError: it holds another world; names the arguments that differ.
+        UsageError: it holds another world; names the arguments that differ, or the counts that its scale had.
         CacheError: it cannot be written, or what it remembers cannot be read.
     """
-    path, wanted = _world_file(out), world.as_dict()
+    path, wanted = _world_file(out), {"world": world.as_dict(), "scale": asdict(world.scale)}
     if not path.is_file():
         atomic_write_bytes(path, json_bytes(wanted, indent=1))
         return
     there = _read_world(path)
-    differing = [f"{k} {there.get(k)!r} instead of {v!r}" for k, v in wanted.items() if there.get(k) != v]
-    if differing:
-        raise UsageError(f"{out} holds another world: {', '.join(differing)}", "Choose another folder with --out.")
+    for part, values in wanted.items():
+        had = there.get(part, {})
+        differing = [f"{k} {had.get(k)!r} instead of {v!r}" for k, v in values.items() if had.get(k) != v]
+        if differing:
+            raise UsageError(f"{out} holds another world: {', '.join(differing)}", "Choose another folder with --out.")
 
 
 def _world_file(out: Path) -> Path:

@@ -100,7 +100,7 @@ def test_memory_does_not_grow_with_the_batch() -> None:
     assert ours[1] < batch[1] / 6
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     st.integers(1, 3),
     st.integers(1, 40),

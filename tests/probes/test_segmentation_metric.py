@@ -118,7 +118,7 @@ def test_fixture_b_to_the_printed_digits() -> None:
     }
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(st.integers(1, 12), st.integers(1, 20), st.integers(1, 20), st.floats(0, 1), st.integers(0, 2**31))
 def test_counts_equal_a_pixel_loop(n_classes: int, height: int, width: int, ignored: float, seed: int) -> None:
     rng = np.random.default_rng(seed)

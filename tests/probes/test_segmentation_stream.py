@@ -169,9 +169,9 @@ def test_gradients_that_are_not_finite_change_no_head() -> None:
 
 @pytest.mark.parametrize("loss", ["patch", "pixel"])
 def test_learns_and_is_chosen_on_held_out_windows(loss: str) -> None:
-    config = replace(CONFIG, lrs=(1e-6, 1e-2, 1e-4), iters=60, loss=loss)  # type: ignore[arg-type]
+    config = replace(CONFIG, lrs=(1e-6, 1e-2, 1e-4), iters=40, loss=loss)  # type: ignore[arg-type]
     trainer = trained(config)
-    held = world(12, seed=3)
+    held = world(8, seed=3)
     areas = held_out_areas(trainer.heads, [held])
     mious = [score_areas(a).miou for a in areas]
     assert best_head(areas) == 1
@@ -180,10 +180,7 @@ def test_learns_and_is_chosen_on_held_out_windows(loss: str) -> None:
     assert mious[1] > mious[0] + 20
     split = held_out_areas(
         trainer.heads,
-        (
-            TokenBatch(tokens_BhwD=held.tokens_BhwD[i : i + 5], labels_BHW=held.labels_BHW[i : i + 5])
-            for i in (0, 5, 10)
-        ),
+        (TokenBatch(tokens_BhwD=held.tokens_BhwD[i : i + 5], labels_BHW=held.labels_BHW[i : i + 5]) for i in (0, 5)),
     )
     assert [a.intersection_C.tolist() for a in split] == [a.intersection_C.tolist() for a in areas]
     for k, head in enumerate(trainer.heads):
@@ -249,7 +246,7 @@ def test_best_head_takes_the_first_of_a_tie() -> None:
         best_head([no_areas(3)])
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.integers(1, 30), st.integers(1, 70), st.integers(0, 5))
 def test_batches_are_the_endless_row_of_permutations(n: int, batch: int, seed: int) -> None:
     def endless() -> Callable[[], int]:

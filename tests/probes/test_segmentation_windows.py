@@ -122,7 +122,7 @@ def test_windows_cover_and_equal_a_loop(height: int, width: int, patch: int, tok
     assert covered.all()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.integers(1, 6000), st.integers(1, 6000), st.sampled_from([8, 14, 16, 32]))
 def test_resized_fits_and_keeps_the_aspect(height: int, width: int, patch: int) -> None:
     geometry = window_geometry(patch)

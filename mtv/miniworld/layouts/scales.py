@@ -64,13 +64,13 @@ SCALES: Mapping[str, Scale] = MappingProxyType(
             cvbench=10, mmvp=3,
         ),
         "small": Scale(
-            pretrain=2_000, shard=256, imagenet=20, coco=200, flickr8k=100,
+            pretrain=2_000, shard=125, imagenet=20, coco=200, flickr8k=100,
             ade20k_train=120, ade20k_val=60, nyuv2_train=80, nyuv2_test=60, kitti=60,
             navi_objects=12, navi_views=10, spair=8, spair_other=2, spair_pairs=100,
             cvbench=100, mmvp=30,
         ),
         "medium": Scale(
-            pretrain=10_000, shard=512, imagenet=50, coco=1_000, flickr8k=500,
+            pretrain=10_000, shard=250, imagenet=50, coco=1_000, flickr8k=500,
             ade20k_train=1_000, ade20k_val=300, nyuv2_train=600, nyuv2_test=200, kitti=200,
             navi_objects=24, navi_views=20, spair=20, spair_other=4, spair_pairs=300,
             cvbench=400, mmvp=100,
