@@ -27,6 +27,7 @@ COMMANDS = {
     "power": "results:power",
     "cache": "cache:cache",
     "depth-head": "depth_head:depth_head",
+    "depth-figure": "depth_figure:depth_figure",
 }
 """Command to `module:attribute` below `mtv.eval.commands`; a module is imported when its command is asked for."""
 

@@ -172,11 +172,11 @@ _CENTERED = {"mode": "centered", "statistics": "model"}
 class NaviProtocol(DenseProtocol):
     """Geometric correspondence on NAVI (`protocols/correspondence.md` section 2).
 
-    `mini` is for photos with a shorter side of about 192 pixels. Crops keep their part of the frame at any size; 192
-    enlarges no frame and gives a patch-8 ViT 24 x 24 tokens. Cells keep the original's four pixels, and 140 of 48 x 48
-    is the original's share of cells (1000 of 128 x 128). All drawn pairs are scored, for a small set has few. It builds
-    on `centered`: `probe3d` would enlarge the photos to 1024 first, match pictures with themselves, and fail for an
-    object with fewer cells than matches.
+    `mini` is for photos with a shorter side of about 192 pixels. Crops keep their part of the frame at any size; 256
+    gives a patch-8 ViT the 32 x 32 tokens that a patch-16 ViT has in the original, and a patch-16 ViT 16 x 16. Cells
+    keep the original's four pixels, and 244 of 64 x 64 is the original's share of cells (1000 of 128 x 128). All drawn
+    pairs are scored, for a small set has few. It builds on `centered`: `probe3d` would enlarge the photos to 1024
+    first, match pictures with themselves, and fail for an object with fewer cells than matches.
     """
 
     task: ClassVar[str] = "navi"
@@ -184,7 +184,7 @@ class NaviProtocol(DenseProtocol):
         "paper": {},
         "probe3d": {},
         "centered": _CENTERED,
-        "mini": {**_CENTERED, "size": 192, "grid": 48, "stride": 1, "matches": 140},
+        "mini": {**_CENTERED, "size": 256, "grid": 64, "stride": 1, "matches": 244},
     }
 
     mode: Literal["probe3d", "centered"] = "probe3d"

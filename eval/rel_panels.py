@@ -19,7 +19,7 @@ from torch import Tensor
 from mtv.eval.rel_frames import DepthFrame
 from mtv.probes.depth_align import MIN_DEPTH, MIN_DISPARITY, AlignConfig, RelativeScore
 
-WIDTH = 260
+WIDTH = 300
 """Width of a panel in pixels; tall frames are narrower."""
 TALLEST = 240
 """Largest height of a panel."""
@@ -78,15 +78,16 @@ def shown(frame: DepthFrame, pred_HW: Tensor, score: RelativeScore, config: Alig
     )
 
 
-def draw_rows(rows: Sequence[PanelRow], models: Sequence[str]) -> Image.Image:
+def draw_rows(rows: Sequence[PanelRow], models: Sequence[tuple[str, str]]) -> Image.Image:
     """The figure: a heading per column, then the rows.
 
     Args:
         rows: at least one.
-        models: names of the columns with predictions and errors.
+        models: name of each model, which heads its errors, and the heading of its predictions.
     """
     drawn = [_draw_row(row) for row in rows]
-    heads = ["image", *models, "ground truth", *(f"error, {m}" if len(models) > 1 else "error" for m in models)]
+    errors = [f"error, {name}" if len(models) > 1 else "error" for name, _ in models]
+    heads = ["image", *(heading for _, heading in models), "ground truth", *errors]
     wrapped = [textwrap.wrap(head, 34) or [""] for head in heads]
     top = MARGIN + LINE * max(len(lines) for lines in wrapped) + GAP
     width = max(image.width for image in drawn) + 2 * MARGIN
@@ -122,23 +123,32 @@ def _draw_row(row: PanelRow) -> Image.Image:
     for column, (panel, caption) in enumerate(panels):
         left = column * (WIDTH + GAP)
         image.paste(panel, (left + (WIDTH - size[1]) // 2, 0))
-        lines = textwrap.wrap(caption, 40) or [""]
-        draw.text((left, size[0] + 2), lines[0], fill=INK, font=_font(12))
+        draw.text((left, size[0] + 2), _tail(caption, draw), fill=INK, font=_font(12))
     _legend(image, size[0] + LINE + 2, low, high, worst)
     return image
 
 
+def _tail(text: str, draw: ImageDraw.ImageDraw) -> str:
+    """As much of the end of `text` as fits below a panel: ids differ at their end."""
+    cut = text
+    while draw.textlength(cut, _font(12)) > WIDTH:
+        text = text[1:]
+        cut = f"…{text}"
+    return cut
+
+
 def _legend(image: Image.Image, top: int, low: float, high: float, worst: float) -> None:
     """Both colour bars with their ranges."""
-    draw, left = ImageDraw.Draw(image), 0.0
-    ends = (f"{1 / max(low, MIN_DISPARITY):.3g} m", f"{1 / max(high, MIN_DISPARITY):.3g} m, linear in 1 / depth")
-    for words, name in (((*ends,), NEAR_FAR), (("0", f"{100 * worst:.0f} % of the depth"), ERROR)):
-        draw.text((left, top), words[0], fill=GREY, font=_font(12))
-        left += draw.textlength(words[0], _font(12)) + 4
+    draw = ImageDraw.Draw(image)
+    far, near = (f"{1 / max(end, MIN_DISPARITY):.3g} m" for end in (low, high))
+    legends = ((far, f"{near}, linear in 1 / depth", NEAR_FAR), ("0", f"{100 * worst:.0f} % of the depth", ERROR))
+    for column, (before, after, name) in enumerate(legends):
+        left = column * (WIDTH + GAP)
+        draw.text((left, top), before, fill=GREY, font=_font(12))
+        start = left + round(draw.textlength(before, _font(12))) + 4
         bar = _coloured(np.linspace(0, 1, 90)[None].repeat(9, 0), (9, 90), 0.0, 1.0, name)
-        image.paste(bar, (round(left), top + 3))
-        draw.text((left + 94, top), words[1], fill=GREY, font=_font(12))
-        left += 94 + draw.textlength(words[1], _font(12)) + 28
+        image.paste(bar, (start, top + 3))
+        draw.text((start + 94, top), after, fill=GREY, font=_font(12))
 
 
 def _coloured(values_HW: np.ndarray, size: tuple[int, int], low: float, high: float, name: str) -> Image.Image:

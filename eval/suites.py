@@ -11,7 +11,19 @@ from mtv.eval.protocols import PLANNED, PROTOCOLS, not_available
 
 SUITES: dict[str, dict[str, dict[str, Any]]] = {
     "paper": {"imagenet": {}, "coco": {}, "navi": {}, "spair": {}, "nyuv2": {}, "vqa": {}},
-    "mini": {"imagenet": {}, "knn": {}, "coco": {}, "flickr8k": {}, "navi": {}, "spair": {}, "nyuv2": {}, "vqa": {}},
+    "mini": {
+        "imagenet": {},
+        "knn": {},
+        "coco": {},
+        "flickr8k": {},
+        "navi": {},
+        "spair": {},
+        "nyuv2": {},
+        "rel_nyu": {},
+        "rel_kitti": {},
+        "vqa": {},
+    },
+    "depth": {"rel_nyu": {}, "rel_kitti": {}},
     "real": {
         "imagenet": {"templates": "one"},
         "knn": {"data": "spair"},

@@ -171,7 +171,7 @@ class RelDepthTask(Task[RelDepthProtocol, DepthSet]):
             for turn, (frame, pred_HW) in enumerate(drawn):
                 column = shown(frame, pred_HW, outcomes[frame.id].model, config)
                 row = PanelRow(title=frame.id, frame=frame, predictions=[column])
-                yield f"{kind}-{turn:02d}", draw_rows([row], ["prediction"])
+                yield f"{kind}-{turn:02d}", draw_rows([row], [("", "prediction")])
 
 
 def align_config(protocol: RelDepthProtocol, encoder: Encoder) -> AlignConfig:

@@ -30,7 +30,6 @@ from mtv.miniworld.surroundings import add_far, add_mounted, add_near, add_road
 from mtv.miniworld.things import Thing, draw_object
 from mtv.miniworld.vocabulary import CATEGORIES, COLOURS
 
-_CAST, _WILD_CAST = 0.07, 0.25
 _MODEL_SIZE = (0.2, 0.35)
 _HEAD_GAP = 0.25
 
@@ -91,12 +90,7 @@ def make_scene(spec: WorldSpec, request: SceneRequest) -> Scene:
         light=light,
         sky=draw_sky(draws.child("sky")),
         camera=stage.camera,
-        sensor=draw_sensor(
-            draws.child("sensor"),
-            light,
-            stage.surfaces[0].material.pigment,
-            cast=_WILD_CAST if request.purpose == "model" else _CAST,
-        ),
+        sensor=draw_sensor(draws.child("sensor"), light, stage.surfaces[0].material.pigment),
     )
 
 

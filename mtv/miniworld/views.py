@@ -40,18 +40,12 @@ class Framing:
     """How far off the middle the object may be, share of the picture's sides."""
     cut: float
     """Probability that the border cuts a little off the object."""
-    roll: float
-    """Standard deviation of the camera's tilt, degrees."""
 
 
-SINGLE = Framing(
-    fill=(0.38, 0.76), field=(35, 75), elevation=(5, 40), distance=(0.5, 6.3), drift=0.2, cut=0.08, roll=1.5
-)
+SINGLE = Framing(fill=(0.38, 0.76), field=(35, 75), elevation=(5, 40), distance=(0.5, 6.3), drift=0.2, cut=0.08)
 """One main object in a picture of its surroundings."""
-MODEL = Framing(
-    fill=(0.45, 0.74), field=(22, 60), elevation=(10, 60), distance=(0.5, 1.2), drift=0.12, cut=0.0, roll=14
-)
-"""One small individual, whole, from all sides, by a hand that does not hold the camera level."""
+MODEL = Framing(fill=(0.45, 0.74), field=(22, 60), elevation=(10, 60), distance=(0.5, 1.2), drift=0.12, cut=0.0)
+"""One small individual, whole, from all sides."""
 
 
 def look(position: Vec3, aim: Vec3, *, focal: float, width: int, height: int, roll: float = 0.0) -> Camera:
@@ -95,7 +89,7 @@ def portrait(
     short = min(width, height)
     fill, field = draws.uniform(*framing.fill), draws.uniform(*framing.field)
     elevation = math.radians(draws.uniform(*framing.elevation))
-    roll = draws.normal(0, framing.roll)
+    roll = draws.normal(0, 1.5)
     focal = max(width / 2 / math.tan(math.radians(field / 2)), _CLOSEST * fill * short)
     low, high = points_N3.min(axis=0), points_N3.max(axis=0)
     x, y, z = ((low + high) / 2).tolist()

@@ -1,4 +1,4 @@
-"""Miniature sets through the runner: other classes with their own names, NAVI at 192 pixels, and the suite `mini`."""
+"""Miniature sets through the runner: other classes with their own names, NAVI at 256 pixels, and the suite `mini`."""
 
 from __future__ import annotations
 
@@ -68,17 +68,17 @@ def test_impossible_sizes_are_refused_by_name(fields: dict[str, int], named: str
 def test_an_encoder_that_knows_the_surface_is_right_and_a_mirrored_pose_wrong(
     colours: Encoder, mini: Path, tmp_path: Path
 ) -> None:
-    """Poses, depth codes, both crops, grid and focal length agree at 192 pixels as they do at 512."""
+    """Poses, depth codes, both crops, grid and focal length agree at 256 pixels as they do at 512."""
     record, table = measure(colours, make_job("navi", "mini"), mini, tmp_path)
     found = values(record)
     assert (found["recall_2cm"] or 0) > 95
     assert (found["avg_recall"] or 0) > 95
-    assert table["n"].tolist() == [140] * 8
+    assert table["n"].tolist() == [244] * 8
     assert record.details["n_self_pairs"] == 0
     assert record.data["label"] == "subset (8 of 2298)"
-    assert "5px times 0.375" in record.metrics["navi/recall_5px"].recipe["describe"]
+    assert "5px times 0.5" in record.metrics["navi/recall_5px"].recipe["describe"]
     large, _ = measure(colours, make_job("navi", "mini", size=512, grid=128, matches=1000, stride=2), mini, tmp_path)
-    # Thresholds are parts of the crop, so the recalls in pixels agree; at 192 they would be 5 of 192 otherwise.
+    # Thresholds are parts of the crop, so the recalls in pixels agree; at 256 they would be 5 of 256 otherwise.
     for name in ("recall_5px", "recall_25px", "recall_50px", "recall_1cm", "recall_5cm"):
         assert values(large)[name] == pytest.approx(found[name], abs=5), name
     assert large.metrics["navi/recall_5px"].recipe["describe"] == "matches closer than 5px"
@@ -206,10 +206,10 @@ def test_suites_name_the_preset_of_their_tasks() -> None:
         protocol_for(choice.task, choice.preset, choice.overrides)
 
 
-def test_the_suite_mini_runs_as_it_is(cli: Cli, clip: str, mini: Path, tmp_path: Path) -> None:
+def test_the_suite_mini_runs_as_it_is(cli: Cli, clip: str, mini_world: Path, tmp_path: Path) -> None:
     """One command without --protocol; every record says which preset it is."""
     out = tmp_path / "out"
-    common = ("run", "-m", f"m={clip}", "--data", mini, "--out", out, "--workers", 0, "--no-artefacts")
+    common = ("run", "-m", f"m={clip}", "--data", mini_world, "--out", out, "--workers", 0, "--no-artefacts")
     plan = json.loads(cli(*common, "-t", "mini", "--dry-run", "--json").out)
     planned = {line["protocol"].partition("#")[0] for line in plan}
     assert {"imagenet/mini", "navi/mini", "flickr8k/mini"} <= planned
@@ -244,9 +244,9 @@ def test_a_protocol_that_is_named_wins_over_the_suite(cli: Cli, clip: str, mini:
     assert rows["suite paper"]["presets"] == "paper"
 
 
-def test_evaluate_takes_the_preset_of_the_suite(clip: str, mini: Path) -> None:
-    found = {r.task: r for r in evaluate(clip, "mini", mini, limit=8)}
+def test_evaluate_takes_the_preset_of_the_suite(clip: str, mini_world: Path) -> None:
+    found = {r.task: r for r in evaluate(clip, "mini", mini_world, limit=8)}
     assert {r.protocol["preset"] for r in found.values()} == {"mini"}
-    assert found["navi"].protocol["params"]["size"] == 192
-    (named,) = evaluate(clip, "navi", mini, limit=1, overrides={"navi": {"matches": 50}})
+    assert found["navi"].protocol["params"]["size"] == 256
+    (named,) = evaluate(clip, "navi", mini_world, limit=1, overrides={"navi": {"matches": 50}})
     assert named.protocol["preset"] == "paper"

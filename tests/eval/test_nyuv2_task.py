@@ -273,9 +273,7 @@ def test_divergence_names_the_step_and_the_last_good_state(
     assert all(bool(torch.isfinite(v).all()) for v in good["parts"]["head"].values())
 
 
-def test_online_without_augmentation_is_cached_without_views(
-    tiny_encoder: Encoder, nyu: Path, tmp_path: Path
-) -> None:
+def test_online_without_augmentation_is_cached_without_views(tiny_encoder: Encoder, nyu: Path, tmp_path: Path) -> None:
     """With a random crop as large as the fixed one nothing is drawn, so both ways train on the same features."""
     fields = {"random_crop": (427, 565), "storage": "fp32", "train_limit": None, "eval_every": 5}
     plain = {"rotate": 0.0, "flip": 0.0, "colour": 0.0}

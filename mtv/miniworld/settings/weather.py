@@ -82,14 +82,13 @@ def _hsv(draws: Draws, hue: tuple[float, float], saturation: tuple[float, float]
     return colorsys.hsv_to_rgb(draws.uniform(*hue) % 1.0, draws.uniform(*saturation), draws.uniform(*value))
 
 
-def draw_sensor(draws: Draws, light: Light, ground: RGB, *, cast: float = 0.07) -> Sensor:
+def draw_sensor(draws: Draws, light: Light, ground: RGB) -> Sensor:
     """A camera that exposes for the ground, more or less; its white balance, blur and noise are mild.
 
     Args:
         draws: the stream.
         light: the scene's.
         ground: sRGB pigment of the ground.
-        cast: largest error of the white balance, share of red and of blue.
     """
     received = light.strength[1] * light.direction[2] + light.ambient_up[1]
     reflected = received * sum(c**2.2 for c in ground) / 3
@@ -97,7 +96,7 @@ def draw_sensor(draws: Draws, light: Light, ground: RGB, *, cast: float = 0.07) 
     metered = min(1.7, max(0.75, math.sqrt(0.3 / max(0.01, reflected))))
     return Sensor(
         exposure=metered * draws.uniform(0.85, 1.15),
-        balance=(draws.uniform(1 - cast, 1 + cast), 1.0, draws.uniform(1 - cast, 1 + cast)),
+        balance=(draws.uniform(0.93, 1.07), 1.0, draws.uniform(0.93, 1.07)),
         blur=draws.uniform(0.25, 0.6) if draws.chance(0.25) else 0.0,
         noise=draws.uniform(0.0, 0.02),
         seed=draws.seed32(),
