@@ -217,9 +217,10 @@ def _depth_set(data: Path, split: str) -> DepthSet:
 
 
 def _label(test: DepthSet, train_set: DepthSet) -> str:
-    """The test split's label, and the training split's where it has one."""
-    parts = [test.report.label, f"trained on {train_set.report.label}" if train_set.report.label else ""]
-    return ", ".join(p for p in parts if p)
+    """The test split's label, and what the training split's adds to it."""
+    said = test.report.label.split(", ") if test.report.label else []
+    more = [part for part in train_set.report.label.split(", ") if part and part not in said]
+    return ", ".join([*said, *([f"trained on {', '.join(more)}"] if more else [])])
 
 
 def _limited(data: DepthSet, n: int | None) -> DepthSet:

@@ -30,6 +30,7 @@ from mtv.miniworld.surroundings import add_far, add_mounted, add_near, add_road
 from mtv.miniworld.things import Thing, draw_object
 from mtv.miniworld.vocabulary import CATEGORIES, COLOURS
 
+_GOLDEN = (math.sqrt(5) - 1) / 2
 _MODEL_SIZE = (0.2, 0.35)
 _HEAD_GAP = 0.25
 
@@ -125,14 +126,23 @@ def _draw_individual(spec: WorldSpec, plan: _Plan) -> Thing:
     return draw_object(draws, name, patterns=plan.patterns, size=_MODEL_SIZE, identity=f"{side}/{name}/{number}")
 
 
+def _side(index: int, share: float) -> float:
+    """From which side a model is seen, radians: golden steps, so that few views surround it and each has a neighbour.
+
+    Among any four consecutive indices the nearest side is less than 0.24 turns away, and the jitter adds 0.04 at most.
+    """
+    return math.tau * (index * _GOLDEN + 0.04 * (share - 0.5))
+
+
 def _portrait_stage(plan: _Plan, thing: Thing, framing: views.Framing) -> Stage:
     """One main object at the world's origin, a camera that frames it, and a place around both."""
     draws, request = plan.draws, plan.request
     model = request.purpose == "model"
-    yaw = draws.child("yaw").uniform(0, math.tau)
-    block = block_at(thing.bounds, scale=thing.scale, yaw=yaw, position=(0.0, 0.0, 0.0))
     narrow = plan.setting.form == "narrow"
     azimuth = views.draw_azimuth(draws.child("azimuth"), narrow=narrow)
+    turn = draws.child("yaw").uniform(0, 1)
+    yaw = azimuth - _side(request.index, turn) if model else math.tau * turn
+    block = block_at(thing.bounds, scale=thing.scale, yaw=yaw, position=(0.0, 0.0, 0.0))
     if request.quiet:
         framing = replace(framing, cut=0.0)
     points_N3 = thing.scale * hull_points(thing.shape) @ np.array(yaw_matrix(block.cos, block.sin)).T

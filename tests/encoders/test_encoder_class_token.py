@@ -1,4 +1,4 @@
-"""`Features.class_token` of every back end: the first prefix token behind a block, under the tap; absent without one."""
+"""`Features.class_token` of every back end: first prefix token behind a block, under the tap; absent without one."""
 
 from __future__ import annotations
 

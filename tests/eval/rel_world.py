@@ -119,7 +119,7 @@ def write_nyu(
     lines = []
     for i in range(n):
         seen = view(*size, i, far=9.0 - i % 3)
-        name = f"room_{i % 2}/{{}}_{i:05d}.png"
+        name = f"room_{i % 2}/{{}}_{i if split == 'test' else 100 + i:05d}.png"
         base = root / "nyuv2" / "official_splits" / split
         save(base / name.format("rgb"), as_grey(seen.metres_HW))
         save(base / name.format("sync_depth"), codes(seen.metres_HW, 1000, holes=holes))

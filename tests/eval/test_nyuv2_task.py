@@ -152,7 +152,7 @@ def test_the_constant_pooled_and_cached_numbers(tiny_encoder: Encoder, nyu: Path
     assert table["cluster_id"][0] == table["sample_id"][0] == "attic/rgb_00011"
     assert metrics["nyuv2/rmse"].n_clusters == 4
     assert record.data["counts"] == {"images": 5, "groups": 3, "train images": 5}
-    assert record.data["label"] == "subset (5 of 654), 128 x 96, trained on subset (5 of 24231), 128 x 96"
+    assert record.data["label"] == "subset (5 of 654), 128 x 96, trained on subset (5 of 24231)"
 
 
 def test_it_learns(tiny_encoder: Encoder, nyu: Path, tmp_path: Path) -> None:

@@ -262,9 +262,10 @@ def test_batches_and_memory_change_nothing(
         measure(load(f"{models}:Rough"), make_job("rel_nyu", force=True), nyu, tmp_path / f"b{batch}")
         results.append(next(iter(stored(tmp_path / f"b{batch}").values())))
     same_outcome(*results)
+    hungry = load(f"{models}:Hungry")
     monkeypatch.setenv("REL_LOG", str(tmp_path / "log"))
     with caplog.at_level("WARNING"):
-        record, _ = score(load(f"{models}:Hungry"), nyu, tmp_path)
+        record, _ = score(hungry, nyu, tmp_path)
     assert "out of memory with 4 pictures of rel_nyu; trying 2" in caplog.text
     assert forwarded(tmp_path / "log") == 4 + 2 + 2 + 2
     assert value(record, "absrel_depth") < 1.5
@@ -310,13 +311,13 @@ def test_the_miniature_world_runs_under_mini(models: str, mini_world: Path, tmp_
 
 def test_a_broken_picture_stops_with_its_name(models: str, tmp_path: Path) -> None:
     data = write_nyu(tmp_path / "data", 20)
-    broken = sorted(data.rglob("rgb_*.png"))[13]
+    broken = sorted(data.rglob("rgb_*.png"))[9]  # not among the 16 that the data check decodes
     broken.write_bytes(broken.read_bytes()[:200])
     error = fail(load(f"{models}:Reads"), data, tmp_path, cache=tmp_path / "cache")
     assert isinstance(error, DataError)
     assert broken.name in str(error)
     (state,) = (tmp_path / "cache" / "work").rglob("*.json")
-    assert len(json.loads(state.read_text())) <= 13
+    assert len(json.loads(state.read_text())) <= 9
 
 
 def test_limit_takes_frames_of_every_scene(models: str, nyu: Path, tmp_path: Path) -> None:
@@ -362,28 +363,35 @@ def test_bf16_towers_are_part_of_the_protocol(models: str, nyu: Path, tmp_path: 
 
 def test_pictures_of_best_and_worst_are_written(models: str, nyu: Path, tmp_path: Path) -> None:
     record, _ = measure(load(f"{models}:Rough"), make_job("rel_nyu", force=True), nyu, tmp_path, artefacts=True)
-    assert sorted(record.artefacts) == sorted(f"{k}-{i:02d}.webp" for k in ("best", "worst") for i in range(3))
+    names = sorted(Path(a).name for a in record.artefacts)
+    assert names == [f"{kind}-{turn:02d}.webp" for kind in ("best", "worst") for turn in range(3)]
 
 
-def test_the_command_fits_a_head_and_every_table_says_so(cli: Cli, nyu: Path, tmp_path: Path) -> None:
+def test_the_command_fits_a_head_and_every_table_says_so(cli: Cli, models: str, nyu: Path, tmp_path: Path) -> None:
     data = write_nyu(write_nyu(tmp_path / "data", 5), 6, split="train")
-    head, spec = tmp_path / "head.safetensors", "timm:vit_tiny_patch16_224@random?size=64"
-    made = cli("depth-head", "-m", spec, "--data", data, "--out", head, "--limit", 4, "--device", "cpu")
+    head, spec = tmp_path / "head.safetensors", f"{models}:blind"
+    fit = ("depth-head", "-m", spec, "--data", data, "--out", head, "--device", "cpu", "--norm", "none")
+    made = cli(*fit, "--limit", 4)
     assert made.code == 0, made.err
     assert "fitted on nyuv2 train, 4 of 6 frames, subset (6 of 24231), 64 x 64" in made.out
     common = ("run", "-t", "rel_nyu", "--data", data, "--out", tmp_path / "out", "--no-artefacts", "--device", "cpu")
-    answer = cli(*common, "-m", f"named={spec}&depth_head={head}", "--set", "rel_nyu.force=true")
+    answer = cli(*common, "-m", f"named={spec}?depth_head={head}")
     assert answer.code == 0, answer.err
     table = cli("table", "--results", tmp_path / "out", "--format", "md").out
     assert "fitted on nyuv2 train, 4 of 6 frames" in table
-    other = cli(*common, "-m", f"{spec}&seed=1&depth_head={head}")
+    # The pictures show disparity, so a linear map of patches must do far better than a constant.
+    (_, record) = next(iter(stored(tmp_path / "out").values()))
+    chance = record.metrics["rel_nyu/absrel_depth"].chance
+    assert chance is not None
+    assert value(record, "absrel_depth") < 0.6 * chance
+    other = cli(*common, "-m", f"{spec}?size=32&depth_head={head}")
     assert other.code == 1
     assert "fitted on encoder" in other.err
-    inspected = json.loads(cli("inspect", f"{spec}&depth_head={head}", "--json").out)
+    inspected = json.loads(cli("inspect", f"{spec}?depth_head={head}", "--json").out)
     assert inspected["depth_head"]["kind"] == "disparity"
-    assert inspected["trial"]["outputs"]["depth"] == [1, 4, 4]
-    assert cli("depth-head", "-m", spec, "--data", nyu, "--out", head).code == 3  # no training frames
-    assert cli("depth-head", "-m", spec, "--data", data, "--out", head, "--ridge", 0).code == 2
+    assert inspected["trial"]["outputs"]["depth"] == [1, 8, 8]
+    assert cli(*fit, "--ridge", 0).code == 2
+    assert cli(*fit[:4], nyu, *fit[5:]).code == 3  # no training frames there
 
 
 def test_real_frames(real_data: Path, tmp_path: Path) -> None:
@@ -394,11 +402,11 @@ def test_real_frames(real_data: Path, tmp_path: Path) -> None:
     weights = real_data / "weights" / "vit_tiny_patch16_224.augreg_in21k_ft_in1k.safetensors"
     torch.set_num_threads(1)
     encoder = load(f"timm:vit_tiny_patch16_224.augreg_in21k_ft_in1k@{weights}")
-    head = fit_depth_head(encoder, real_data, HeadFitConfig(limit=16))
-    assert "16 of 50 frames, subset (50 of 24231)" in head.fitted_on
+    head = fit_depth_head(encoder, real_data, HeadFitConfig(limit=12))
+    assert "12 of 50 frames, subset (50 of 24231)" in head.fitted_on
     save_depth_head(tmp_path / "head.safetensors", head)
     fitted = attach_depth_head(encoder, tmp_path / "head.safetensors")
-    record, table = score(fitted, real_data, tmp_path, limit=15, force=True)
+    record, table = score(fitted, real_data, tmp_path, limit=10, force=True)
     chance = record.metrics["rel_nyu/absrel_depth"].chance
     assert chance is not None
     assert value(record, "absrel_depth") < 0.9 * chance
