@@ -33,7 +33,8 @@ class NyuProtocol(Protocol):
     `paper` is FiT3D's released configuration, which DINOv2's linear probe shares. The encoder runs inside the training
     loop, because every picture is rotated, cropped and recoloured anew; it wants an accelerator. `fast` reads each
     training picture once in a few fixed crops, half of them mirrored, keeps the features, and trains on those: another
-    number, `rmse_cached`. `mini` is `fast` for the miniature world and other small sets.
+    number, `rmse_cached`. `mini` is for the miniature world and a quick look at other small sets: few steps, and crops
+    that are multiples of 16 on frames of 192 x 256 as on those of 480 x 640.
     """
 
     task: ClassVar[str] = "nyuv2"
@@ -41,7 +42,7 @@ class NyuProtocol(Protocol):
         "paper": {},
         "fit3d": {},
         "fast": {**_CACHED, "train_limit": 6_000},
-        "mini": {**_CACHED, "random_crop": (400, 560)},
+        "mini": {**_CACHED, "views": 2, "epochs": None, "steps": 300, "random_crop": (400, 560)},
     }
 
     features: Literal["online", "cached"] = "online"
@@ -160,6 +161,25 @@ class NyuProtocol(Protocol):
         for name in ("gamma", "brightness", "channel"):
             if len(getattr(self, name)) != 2:
                 raise UsageError(f"nyuv2.{name} needs two numbers, got {getattr(self, name)}")
+
+
+_NATIVE: dict[str, Any] = {
+    "engine": "native",
+    "loss": "patch",
+    "lr": (3e-4, 1e-3, 3e-3),
+    "wd": 1e-4,
+    "warmup": 0.05,
+    "iters": None,
+    "epochs": 10.0,
+}
+_NATIVE_MINI: dict[str, Any] = {
+    **_NATIVE,
+    "base": 192,
+    "held_out": 0.1,
+    "lr": (1e-3, 3e-3, 1e-2),
+    "epochs": 20.0,
+    "batch": 8,
+}
 
 
 @dataclass(frozen=True, kw_only=True)

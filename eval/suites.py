@@ -10,7 +10,7 @@ from mtv.errors import unknown
 from mtv.eval.protocols import PLANNED, PROTOCOLS, not_available
 
 SUITES: dict[str, dict[str, dict[str, Any]]] = {
-    "paper": {"imagenet": {}, "coco": {}, "navi": {}, "spair": {}, "nyuv2": {}, "vqa": {}},
+    "paper": {"imagenet": {}, "coco": {}, "navi": {}, "spair": {}, "ade20k": {}, "nyuv2": {}, "vqa": {}},
     "mini": {
         "imagenet": {},
         "knn": {},
@@ -18,6 +18,7 @@ SUITES: dict[str, dict[str, dict[str, Any]]] = {
         "flickr8k": {},
         "navi": {},
         "spair": {},
+        "ade20k": {},
         "nyuv2": {},
         "rel_nyu": {},
         "rel_kitti": {},
@@ -31,6 +32,8 @@ SUITES: dict[str, dict[str, dict[str, Any]]] = {
         "flickr8k": {},
         "spair": {},
         "sevenscenes": {},
+        "camvid": {"base": 384},
+        "nyu40": {"base": 384},
         "nyuv2": {},
     },
 }
@@ -39,7 +42,7 @@ SUITES: dict[str, dict[str, dict[str, Any]]] = {
 SUITE_PRESETS: dict[str, str] = {"mini": "mini"}
 """Suite to the preset of its tasks where --protocol names none; `paper` for the others."""
 
-TASK_PRESETS: dict[str, dict[str, str]] = {"real": {"nyuv2": "fast"}}
+TASK_PRESETS: dict[str, dict[str, str]] = {"real": {"camvid": "mini", "nyu40": "mini", "nyuv2": "fast"}}
 """Suite to tasks that have a preset of their own in it: heads that are trained in minutes on small data."""
 
 

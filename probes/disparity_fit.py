@@ -17,6 +17,8 @@ from mtv.probes.bilinear import resize_map
 
 ROWS = 64
 """Rows of blocks over which the truth is averaged; columns in proportion."""
+NOISE = 1e-6
+"""Deviations below this share of the mean are rounding: such a picture or channel is constant."""
 
 
 class DisparityFit:
@@ -59,9 +61,10 @@ class DisparityFit:
         if not bool(weight_N.any()):
             return False
         weight_N = weight_N / weight_N.sum()
-        centred_N = disparity_N - weight_N @ disparity_N
+        mean = weight_N @ disparity_N
+        centred_N = disparity_N - mean
         deviation = (weight_N @ centred_N.square()).sqrt()
-        if not deviation > 0:
+        if deviation <= NOISE * mean:
             return False
         tokens_ND = resize_map(tokens_HWD.double().permute(2, 0, 1)[None], size)[0].flatten(1).T.cpu()
         mean_D = weight_N @ tokens_ND
@@ -89,9 +92,11 @@ class DisparityFit:
             raise UsageError(f"ridge must be positive, got {ridge}")
         if not self.n:
             raise UsageError("disparity fit: no picture with varied valid depth")
-        # Channels that never vary say nothing; they get the weight 0 instead of a singular system.
-        variance_D = self._gram_DD.diagonal()
-        penalty_D = ridge * torch.where(variance_D > 0, variance_D, variance_D.max())
+        # Constant channels say nothing: without a floor, one would be weighted by its rounding, or make the system
+        # singular if it is 0.
+        floor_D = (NOISE * self._mean_D).square() / self.n
+        penalty_D = ridge * torch.maximum(self._gram_DD.diagonal(), floor_D)
+        penalty_D = torch.where(penalty_D > 0, penalty_D, 1.0)
         weight_D = torch.linalg.solve(self._gram_DD + torch.diag(penalty_D), self._moment_D)
         return weight_D.float(), -float(weight_D @ self._mean_D) / self.n
 

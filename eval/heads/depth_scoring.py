@@ -125,12 +125,13 @@ def score_head(head: DepthHead, test: EvalSet, progress: Callable[[int, int], No
     return Scores(averaged=averaged, plain=plain)
 
 
-def score_constant(constant: float, test: EvalSet) -> list[ImageScore]:
+def score_constant(constant: float, test: EvalSet, progress: Callable[[int, int], None]) -> list[ImageScore]:
     """What predicting `constant` metres everywhere scores."""
     scores = []
-    for item in test.data.items.values():
+    for n, item in enumerate(test.data.items.values(), start=1):
         depth_HW, valid_HW = test.truth(item)
         scores.append(score_image(torch.full_like(depth_HW, constant), depth_HW, valid_HW, name=item.id))
+        progress(n, len(test.data.items))
     return scores
 
 

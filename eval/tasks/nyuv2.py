@@ -151,10 +151,12 @@ class NyuTask(Task[NyuProtocol, ProbeSet]):
         scores = score_head(trainer.head, test, lambda n, total: run.tick("evaluate", n, total, ""))
         _note(training, trainer.schedule.steps, scores)
         best = training.notes["best"] if p.eval_every else None
-        flat = score_constant(constant, test)
+        flat = score_constant(constant, test, lambda n, total: run.tick("constant", n, total, ""))
+        recipes = recipes_of(p, flat, has_best=best is not None)
         return Scored(
             table=sample_table(test, scores, best["rmse"] if best else None),
-            recipes=recipes_of(p, flat, has_best=best is not None),
+            recipes=recipes,
+            diagnosis=_diagnosis(scores.mean("rmse"), recipes["rmse"].chance),
             details={
                 **self._details(run, tap, frame, trainer.schedule),
                 **_outcome(trainer, training, scores),
@@ -247,6 +249,16 @@ def _note(training: HeadTraining, steps: int, scores: Scores) -> None:
         training.notes["best"] = {
             "step": steps, "abs_rel": point["abs_rel"], "rmse": scores.column("rmse").tolist()
         }  # fmt: skip
+
+
+def _diagnosis(rmse: float, constant: float | None) -> list[str]:
+    """A sentence about a head that has learnt nothing."""
+    if constant is None or rmse < constant:
+        return []
+    return [
+        f"RMSE {rmse:.3f} m is no better than a constant's {constant:.3f} m: train longer, or check the encoder's weights "
+        "and normalisation"
+    ]
 
 
 def _outcome(trainer: DepthTrainer, training: HeadTraining, scores: Scores) -> dict[str, Any]:

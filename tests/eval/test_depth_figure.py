@@ -20,7 +20,7 @@ from mtv.eval.protocols_rel import RelKittiProtocol, RelNyuProtocol
 from mtv.eval.rel_frames import read_frame
 from mtv.eval.rel_panels import GAP, MARGIN, TALLEST, UNKNOWN, WIDTH, aligned_depth, block_means
 from mtv.eval.tasks.rel_depth import RelDepthTask, align_config
-from mtv.probes.depth_align import AlignConfig, score_relative
+from mtv.probes.depth_align import score_relative
 
 Cli = Callable[..., Answer]
 
@@ -50,7 +50,7 @@ def first_row(figure: Image.Image) -> int:
 
 def test_a_perfect_prediction_looks_like_the_truth(models: str, nyu: Path) -> None:
     """One range of colours per row: where there is truth, both panels show the same, and the error is the palest."""
-    specs = expand_specs([f"good={models}:Reads", f"bad={models}:Negated"])
+    specs = expand_specs([f"good={models}:Reads", f"bad={models}:Rough"])
     figure = depth_figure(specs, nyu, RelNyuProtocol(), n=2)
     assert figure.width == 6 * (WIDTH + GAP) - GAP + 2 * MARGIN  # image, two predictions, truth, two errors
     top = first_row(figure)
@@ -125,7 +125,7 @@ def test_heads_of_depth_are_aligned_in_depth(models: str, nyu: Path) -> None:
 
 def test_errors_name_what_is_wrong(models: str, nyu: Path) -> None:
     specs = expand_specs([f"{models}:Reads"])
-    with pytest.raises(UsageError, match="did you mean room_0/rgb_00000"):
+    with pytest.raises(UsageError, match="did you mean .*room_0/rgb_00000"):
         depth_figure(specs, nyu, RelNyuProtocol(), ids=["room_0/rgb_0000"])
     with pytest.raises(UsageError, match="--n must be at least 1"):
         depth_figure(specs, nyu, RelNyuProtocol(), n=0)
@@ -147,4 +147,3 @@ def test_the_command_writes_a_png(cli: Cli, models: str, nyu: Path, tmp_path: Pa
         assert image.height < tall
     assert cli(*common, "-t", "nyuv3").code == 2
     assert cli(*common, "--set", "rel_nyu.mask=garg").code == 2
-    assert AlignConfig().align == "disp"

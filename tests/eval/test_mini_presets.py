@@ -245,7 +245,7 @@ def test_a_protocol_that_is_named_wins_over_the_suite(cli: Cli, clip: str, mini:
 
 
 def test_evaluate_takes_the_preset_of_the_suite(clip: str, mini_world: Path) -> None:
-    found = {r.task: r for r in evaluate(clip, "mini", mini_world, limit=8)}
+    found = {r.task: r for r in evaluate(clip, "mini", mini_world, limit=32)}
     assert {r.protocol["preset"] for r in found.values()} == {"mini"}
     assert found["navi"].protocol["params"]["size"] == 256
     (named,) = evaluate(clip, "navi", mini_world, limit=1, overrides={"navi": {"matches": 50}})

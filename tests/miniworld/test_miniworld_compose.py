@@ -14,6 +14,7 @@ import pytest
 from scene_samples import WORLD, objects, request, scenes
 
 from mtv.errors import UsageError
+from mtv.miniworld.blocks import hull_points
 from mtv.miniworld.clutter import CLUTTER
 from mtv.miniworld.compose import make_scene
 from mtv.miniworld.scene import Instance, Scene
@@ -178,7 +179,7 @@ def test_picture_size_is_alike_for_every_category() -> None:
     sides: dict[str, list[float]] = {c: [] for c in CATEGORIES}
     for scene in scenes("single", SINGLES):
         main = scene.instances[0]
-        spots = scene.camera.project(main.to_world(main.shape.corners)).reshape(-1, 3)[:, :2]
+        spots = scene.camera.project(main.to_world(hull_points(main.shape)))[:, :2]
         sides[main.name].append(float(np.ptp(spots, axis=0).max()) / 96)
     means = [np.mean(s) for s in sides.values()]
     assert max(means) - min(means) < 0.12

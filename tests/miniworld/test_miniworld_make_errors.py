@@ -176,5 +176,5 @@ def test_progress_counts_every_scene_once(tmp_path: Path) -> None:
         tmp_path, SPEC, scale="tiny", sets=["kitti", "mmvp"], workers=1, progress=lambda *tick: told.append(tick)
     )
     scenes = [(done, total) for stage, done, total, _ in told if stage == "scenes"]
-    assert scenes == [(0, 13), (4, 13), (13, 13)]
+    assert scenes == [(0, 16), (4, 16), (16, 16)]
     assert [tick for tick in told if tick[0] == "verify"] == [("verify", 1, 2, "kitti"), ("verify", 2, 2, "mmvp")]

@@ -104,7 +104,9 @@ def test_draws_are_pinned() -> None:
     assert first.degrees == pytest.approx(-2.47445427803924, rel=1e-12)
     assert first.colour is not None
     assert first.colour.gamma == pytest.approx(1.0999504919962209, rel=1e-12)
-    assert first.colour.factors == pytest.approx((0.9687783238204786, 0.9440759146664671, 0.9205074970162902), rel=1e-12)
+    assert first.colour.factors == pytest.approx(
+        (0.9687783238204786, 0.9440759146664671, 0.9205074970162902), rel=1e-12
+    )
     assert (named.flip, named.top, named.left) == (True, 9, 19)
     assert named.degrees == pytest.approx(1.6308817884047215, rel=1e-12)
     assert named.colour is not None

@@ -109,9 +109,14 @@ def test_what_cannot_enter() -> None:
         fit.solve(0)
 
 
-def test_a_channel_that_never_varies_gets_no_weight() -> None:
-    items = [(torch.cat([t[..., :4], torch.ones(4, 6, 1)], -1), d, v) for t, d, v in pictures()]
-    weight, bias = fitted(items)
-    assert bool(torch.isfinite(weight).all())
-    assert weight[4] == pytest.approx(0, abs=1e-12)
+@pytest.mark.parametrize("constant", [0.0, 1.0, -300.0])
+def test_a_constant_channel_changes_nothing(constant: float) -> None:
+    items = pictures()
+    padded = [(torch.cat([t[..., :4], torch.full((4, 6, 1), constant)], -1), d, v) for t, d, v in items]
+    narrow = DisparityFit(4)
+    for tokens, depth, valid in items:
+        narrow.add(tokens[..., :4], depth, valid)
+    weight, bias = fitted(padded)
+    torch.testing.assert_close(weight[:4], narrow.solve(0.1)[0])
+    assert abs(float(weight[4]) * max(abs(constant), 1.0)) < 0.1
     assert np.isfinite(bias)

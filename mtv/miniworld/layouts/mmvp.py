@@ -1,4 +1,9 @@
-"""MMVP's paired form: `Questions.csv` and `MMVP Images/`; two pictures, one question, opposite answers."""
+"""MMVP's paired form: `Questions.csv` and `MMVP Images/`; two pictures, one question, opposite answers.
+
+Every pair is chosen among `CANDIDATES` pictures, so that questions on details (colour, pattern, facing, count,
+relations) come before those that any two scenes allow (what is there, indoors or outdoors). Two thirds of the pairs
+show one object of the same category, a third show several objects.
+"""
 
 from __future__ import annotations
 
@@ -10,27 +15,34 @@ from collections.abc import Iterable, Sequence
 from mtv.errors import DataError
 from mtv.miniworld.draws import Draws
 from mtv.miniworld.folder import SetFolder
-from mtv.miniworld.language.pairs import PairQuestion, pair_questions
+from mtv.miniworld.language.pairs import PairKind, PairQuestion, pair_questions
 from mtv.miniworld.layouts.base import CHUNK, Layout, Row, Shot
 from mtv.miniworld.layouts.encode import jpeg, mixed_size
 from mtv.miniworld.layouts.scales import Scale
 from mtv.miniworld.spec import SceneRequest, WorldSpec
+from mtv.miniworld.vocabulary import CATEGORIES
 
 SPLIT = "mmvp/test"
-CANDIDATES = 3
-"""Pictures of which two make a pair: not every two allow a question."""
+CANDIDATES = 4
+"""Pictures of which two make a pair."""
+DETAILS: tuple[PairKind, ...] = ("count", "colour", "pattern", "side", "depth", "facing", "support", "view")
+"""Kinds of questions that are asked where two of the pictures allow it."""
 
 
 def choose(shots: Sequence[Shot], draws: Draws) -> tuple[PairQuestion, Shot, Shot]:
-    """The first two pictures that one question tells apart.
+    """Two of the pictures and a question that tells them apart; which kind is drawn evenly from those they offer.
 
     Raises:
-        DataError: no two do.
+        DataError: no two of them differ in anything that can be asked.
     """
-    for first, second in itertools.combinations(shots, 2):
-        found = pair_questions(first.frame, second.frame, draws.child(first.request.index, second.request.index))
-        if found is not None:
-            return found, first, second
+    for kinds in (DETAILS, None):
+        found: dict[PairKind, tuple[PairQuestion, Shot, Shot]] = {}
+        for a, b in itertools.combinations(shots, 2):
+            question = pair_questions(a.frame, b.frame, draws.child(a.request.index, b.request.index), kinds)
+            if question is not None:
+                found.setdefault(question.kind, (question, a, b))
+        if found:
+            return found[draws.child("kind").choice(list(found))]
     raise DataError(
         f"no question tells the scenes {', '.join(s.frame.scene.id for s in shots)} apart", "Choose another seed."
     )
@@ -50,9 +62,19 @@ class Mmvp(Layout):
         """The candidates of every pair; those of one pair have one size."""
         found = []
         for index in range(scale.mmvp * CANDIDATES):
-            width, height = mixed_size(spec, SPLIT, index // CANDIDATES, shorter=spec.size)
+            pair = index // CANDIDATES
+            width, height = mixed_size(spec, SPLIT, pair, shorter=spec.size)
+            several = pair % 3 == 2
             found.append(
-                SceneRequest(split=SPLIT, index=index, purpose="several", width=width, height=height, test=True)
+                SceneRequest(
+                    split=SPLIT,
+                    index=index,
+                    purpose="several" if several else "single",
+                    width=width,
+                    height=height,
+                    test=True,
+                    category=None if several else Draws(spec.seed, SPLIT, pair, "category").choice(CATEGORIES),
+                )
             )
         return found
 
