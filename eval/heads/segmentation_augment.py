@@ -146,7 +146,7 @@ def _place(draws: Draws, size: tuple[int, int], crop: int) -> tuple[int, int]:
 def _varied(label_HW: np.ndarray, cat_max: float) -> bool:
     """At least two classes, none of which has `cat_max` of the labelled pixels."""
     counts = np.bincount(label_HW[label_HW != IGNORE_INDEX])
-    return np.count_nonzero(counts) > 1 and bool(counts.max() < cat_max * counts.sum())
+    return bool(np.count_nonzero(counts) > 1 and counts.max() < cat_max * counts.sum())
 
 
 def _draw_recolour(p: SegmentationProtocol, draws: Draws) -> Recolour:

@@ -68,11 +68,12 @@ def training_windows(protocol: SegmentationProtocol, pictures: Sequence[str]) ->
             f"{protocol.task}: {len(pictures)} training pictures, {n_held} of them to be held out",
             f"Use more of them, or a single head: --set {protocol.task}.lr={protocol.lr[0]:g}",
         )
-    rows, held = range(len(pictures)), np.zeros(0, np.int64)
+    left: list[int] = list(range(len(pictures)))
+    held: list[int] = []
     if n_held:
-        rows, held = split_held_out(len(pictures), n_held, seed=protocol.seed)
+        left, held = (rows.tolist() for rows in split_held_out(len(pictures), n_held, seed=protocol.seed))
     return TrainingWindows(
-        train=tuple((pictures[r], n) for r in rows for n in range(protocol.views)),
+        train=tuple((pictures[r], n) for r in left for n in range(protocol.views)),
         held_out=tuple((pictures[r], 0) for r in held),
     )
 
@@ -109,9 +110,8 @@ def open_labels(
     def row(position: int) -> np.ndarray:
         picture, number = windows[position]
         label_HW = read_labels(data, picture)
-        window = (
-            augmented.window(picture, number, label_HW) if number else plain.window(picture, label_HW.shape)  # type: ignore[arg-type]
-        )
+        height, width = label_HW.shape
+        window = augmented.window(picture, number, label_HW) if number else plain.window(picture, (height, width))
         return window.labels(label_HW, plain.geometry.crop)
 
     with contextlib.ExitStack() as stack:

@@ -256,8 +256,8 @@ def _diagnosis(rmse: float, constant: float | None) -> list[str]:
     if constant is None or rmse < constant:
         return []
     return [
-        f"RMSE {rmse:.3f} m is no better than a constant's {constant:.3f} m: train longer, or check the encoder's weights "
-        "and normalisation"
+        f"RMSE {rmse:.3f} m is no better than a constant's {constant:.3f} m: train longer, or check the encoder's "
+        "weights and normalisation."
     ]
 
 

@@ -57,6 +57,9 @@ from mtv.probes.segmentation_windows import WindowGeometry
 MMSEG_MODULE = "mtv.eval.mmseg_engine"
 """Module with `score(task, run) -> Scored` for `engine=mmseg`; imported when needed."""
 
+Files = dict[str, tuple[FileRef, ...]]
+"""Sample id to the files that make its pixels."""
+
 
 class SegmentationTask(Task[SegmentationProtocol, SegmentationPair]):
     """Linear segmentation."""
@@ -93,24 +96,24 @@ class SegmentationTask(Task[SegmentationProtocol, SegmentationPair]):
         if p.engine == "mmseg":
             self._mmseg_engine()
             return []
-        plan, tap = training_windows(p, list(dataset.train.images)), resolve_tap(p, encoder)
+        tap = resolve_tap(p, encoder)
         common: dict[str, Any] = {
             "data": self.name, "storage": p.storage, "tower_dtype": p.tower_dtype, **tap.request()
         }  # fmt: skip
         plain, augmented = self._preparations(encoder, dataset, tap)
         images, labels = dataset.train.images, dataset.train.labels
-        found = [
-            FeatureRequest(
-                files={train_id(k, n): (images[k],) for k, n in plan.all if n == 0}, preparation=plain, **common
-            )
-        ]
-        if p.views > 1:
-            files = {train_id(k, n): (images[k], labels[k]) for k, n in plan.all if n > 0}
-            found.append(FeatureRequest(files=files, preparation=augmented, **common))
-        by_window: dict[tuple[int, int], dict[str, tuple[FileRef, ...]]] = {}
-        for key, grid in _grids(dataset, plain.geometry, p).items():
-            files = {eval_id(key, k): (dataset.images[key],) for k in range(len(grid.windows))}
-            by_window.setdefault(grid.window, {}).update(files)
+        first: Files = {}
+        others: Files = {}
+        for picture, number in training_windows(p, list(images)).all:
+            blobs = (images[picture],) if number == 0 else (images[picture], labels[picture])
+            (others if number else first)[train_id(picture, number)] = blobs
+        found = [FeatureRequest(files=first, preparation=plain, **common)]
+        if others:
+            found.append(FeatureRequest(files=others, preparation=augmented, **common))
+        by_window: dict[tuple[int, int], Files] = {}
+        for picture, grid in _grids(dataset, plain.geometry, p).items():
+            own = {eval_id(picture, k): (dataset.images[picture],) for k in range(len(grid.windows))}
+            by_window.setdefault(grid.window, {}).update(own)
         for window, files in sorted(by_window.items()):
             preparation = EvalPreparation(geometry=plain.geometry, infer=p.infer, window=window, fill=plain.fill)
             found.append(FeatureRequest(files=files, preparation=preparation, **common))

@@ -286,7 +286,7 @@ def _depth_record(dense: _DenseModule, spec: ModelSpec) -> DepthHeadRecord | Non
     module: Any = dense.module
     if not callable(getattr(module, "predict_depth", None)):
         return None
-    kind = getattr(module, "depth_kind", None)
+    kind: Any = getattr(module, "depth_kind", None)
     if kind not in get_args(DepthKind):
         raise UsageError(
             f"{spec.text}: a module with predict_depth needs the attribute depth_kind, got {kind!r}",

@@ -64,8 +64,8 @@ def _render_batch(scenes: list[Scene], device: torch.device) -> list[Frame]:
     rays = ray_directions(packed, view, device)
     surface = nearest(packed, view, cast(view, packed.parts, len(scenes), device), device)
     chosen = select(packed, surface, _SAMPLES, device)
-    light = shade(packed, scenes, view, rays, surface, chosen.sample)
-    rgb = develop(light, chosen.alone_BHW, scenes, packed.width, packed.height, _SAMPLES).cpu().numpy()
+    light = shade(packed, scenes, view, rays, surface, chosen)
+    rgb = develop(light, chosen.count_BHW, scenes, packed.width, packed.height, _SAMPLES).cpu().numpy()
 
     centre_view = camera_view(packed, 1)
     hits = cast(centre_view, packed.parts, len(scenes), device)

@@ -89,7 +89,9 @@ class LiteralProbe:
 
     def tokens(self, rgb_HW3: np.ndarray) -> torch.Tensor:
         """1,D,h,w of one window."""
-        mean, std = (torch.tensor(v)[:, None, None] for v in (self.encoder.info.image.mean, self.encoder.info.image.std))
+        mean, std = (
+            torch.tensor(v)[:, None, None] for v in (self.encoder.info.image.mean, self.encoder.info.image.std)
+        )
         x_3HW = (torch.from_numpy(rgb_HW3.copy()).permute(2, 0, 1).float() / 255 - mean) / std
         out = self.encoder.features(x_3HW[None], layers=self.layers, norm=self.norm).tokens
         return torch.cat([out[i] for i in self.layers], dim=-1).permute(0, 3, 1, 2)

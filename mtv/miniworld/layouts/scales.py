@@ -64,10 +64,10 @@ SCALES: Mapping[str, Scale] = MappingProxyType(
             cvbench=10, mmvp=3,
         ),
         "small": Scale(
-            pretrain=2_000, shard=125, imagenet=20, coco=200, flickr8k=100,
-            ade20k_train=120, ade20k_val=60, nyuv2_train=80, nyuv2_test=60, kitti=60,
-            navi_objects=12, navi_views=10, spair=8, spair_other=2, spair_pairs=100,
-            cvbench=100, mmvp=30,
+            pretrain=1_000, shard=125, imagenet=16, coco=120, flickr8k=80,
+            ade20k_train=80, ade20k_val=40, nyuv2_train=56, nyuv2_test=40, kitti=32,
+            navi_objects=8, navi_views=8, spair=5, spair_other=1, spair_pairs=100,
+            cvbench=80, mmvp=20,
         ),
         "medium": Scale(
             pretrain=10_000, shard=250, imagenet=50, coco=1_000, flickr8k=500,

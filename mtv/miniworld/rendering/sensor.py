@@ -16,13 +16,13 @@ _BLUR_REACH = 2
 
 
 def develop(
-    light_S3: Tensor, alone_BHW: Tensor, scenes: Sequence[Scene], width: int, height: int, samples: int
+    light_S3: Tensor, count_BHW: Tensor, scenes: Sequence[Scene], width: int, height: int, samples: int
 ) -> Tensor:
     """uint8 [B,H,W,3] picture from linear light.
 
     Args:
-        light_S3: `samples` x `samples` samples per pixel.
-        alone_BHW: pixels whose first sample stands for all.
+        light_S3: `samples` x `samples` samples per pixel; zero where a sample was not shaded.
+        count_BHW: shaded samples per pixel.
         scenes: for exposure, blur and noise.
         width: pixels.
         height: pixels.
@@ -35,8 +35,7 @@ def develop(
         for j in range(samples):
             total = total + grid[:, :, i, :, j]
     gain = to_device(np.array([[s.sensor.exposure * b for b in s.sensor.balance] for s in scenes]), device)
-    light_BHW3 = torch.where(alone_BHW[..., None], grid[:, :, 0, :, 0], total * (1 / samples**2))
-    linear = (light_BHW3 * gain[:, None, None, :]).clamp(0, 1)
+    linear = (total / count_BHW[..., None] * gain[:, None, None, :]).clamp(0, 1)
     linear = _blur(linear, [s.sensor.blur for s in scenes])
     encoded = torch.pow(linear.contiguous(), 1 / 2.2)
     index = torch.arange(height * width * 3, device=device).view(1, height, width, 3)

@@ -14,7 +14,7 @@ from mtv.miniworld.rendering.intersect import Components, dot
 from mtv.miniworld.rendering.noise import fractal_noise
 from mtv.miniworld.rendering.pack import Packed, to_linear
 from mtv.miniworld.rendering.shadows import sunlit
-from mtv.miniworld.rendering.surfaces import Points, Seen, points, to_device
+from mtv.miniworld.rendering.surfaces import Points, Seen, Selection, points, to_device
 from mtv.miniworld.rendering.textures import second_share
 from mtv.miniworld.scene import Scene
 
@@ -22,13 +22,16 @@ _GLOSS, _SHINE, _SHEEN = 0.55, 48.0, 0.12
 _HAZE_METRES = 180.0
 
 
-def shade(packed: Packed, scenes: Sequence[Scene], view: View, rays: Components, seen: Seen, chosen: Tensor) -> Tensor:
-    """float32 [S,3] linear light of the `chosen` samples; zero elsewhere."""
+def shade(
+    packed: Packed, scenes: Sequence[Scene], view: View, rays: Components, seen: Seen, selection: Selection
+) -> Tensor:
+    """float32 [S,3] linear light of the selected samples; zero elsewhere."""
+    chosen = selection.sample
     device = chosen.device
     light = _light_table(scenes, device)
     at = points(packed, view, seen, chosen, rays, device)
     facing = dot(at.normal, _three(light["sun"].index_select(1, at.picture)))
-    direct = facing.clamp(min=0) * sunlit(packed, scenes, view, at, facing)
+    direct = facing.clamp(min=0) * sunlit(packed, scenes, view, at, facing, selection.count_BHW)
     colour = _reflected(packed, light, at, direct)
     haze = _haze(scenes, at, packed, device)
     sky_sample = chosen[torch.isinf(seen.t_S[chosen])]

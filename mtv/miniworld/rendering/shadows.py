@@ -27,7 +27,9 @@ _TAPS = (
 """Four offsets in the unit disc for each of the four samples of a pixel, so that a pixel averages sixteen."""
 
 
-def sunlit(packed: Packed, scenes: Sequence[Scene], view: View, points: Points, facing: Tensor) -> Tensor:
+def sunlit(
+    packed: Packed, scenes: Sequence[Scene], view: View, points: Points, facing: Tensor, count_BHW: Tensor
+) -> Tensor:
     """float32 [H]: share of the sun that reaches each point, 0..1.
 
     Args:
@@ -36,6 +38,7 @@ def sunlit(packed: Packed, scenes: Sequence[Scene], view: View, points: Points, 
         view: the camera's view; which sample a point is decides its offsets.
         points: where.
         facing: cosine between normal and light; points that are turned away get 0 without a test.
+        count_BHW: shaded samples per pixel; one alone makes four lookups, others two.
     """
     device = facing.device
     frame = light_frame(packed, scenes)
@@ -53,24 +56,43 @@ def sunlit(packed: Packed, scenes: Sequence[Scene], view: View, points: Points, 
     lift = table[12]
     x, y, z = (p[at] + n[at] * lift for p, n in zip(points.world, points.normal, strict=True))
     u, v, depth = (table[3 * i] * x + table[3 * i + 1] * y + table[3 * i + 2] * z + table[9 + i] for i in range(3))
-    spread = table[13] * resolution
     # Beside the point a slanted surface is nearer to the light by up to spread times slope: that is no shadow.
     cosine = facing[at].clamp(min=_STEEPEST)
     slope = torch.sqrt((1 - cosine * cosine).clamp(min=0)) / cosine
-    u, v, reach = u * resolution, v * resolution, depth - lift - slope * table[14]
-    first = picture * resolution**2
+    reach = depth - lift - slope * table[14]
+    sample = points.sample[at]
     taps = torch.tensor(_TAPS, device=device).permute(1, 2, 0).contiguous()
-    corner = _corner(points.sample[at], view)
-    lit = torch.zeros_like(depth)
-    for tap in range(4):
-        i = torch.floor(u + taps[tap, 0].index_select(0, corner) * spread)
-        j = torch.floor(v + taps[tap, 1].index_select(0, corner) * spread)
-        inside = (i >= 0) & (i < resolution) & (j >= 0) & (j < resolution)
-        flat = first + (j * resolution + i).to(torch.int64)
-        nearest = depth_map.index_select(0, torch.where(inside, flat, first))
-        lit = lit + (~inside | (reach <= nearest)).to(torch.float32)
-    lit_H[at] = lit * 0.25
+    rows = torch.stack([u * resolution, v * resolution, reach, table[13] * resolution])
+    first, corner = picture * resolution**2, _corner(sample, view)
+    lit = _lookups(depth_map, resolution, taps[:2], rows, first, corner)
+    alone = torch.nonzero(_pixel(count_BHW, sample, view) == 1).flatten()
+    more = _lookups(depth_map, resolution, taps[2:], rows[:, alone], first[alone], corner[alone])
+    lit[alone] = (lit[alone] + more) / 2
+    lit_H[at] = lit
     return lit_H
+
+
+def _lookups(
+    depth_map: Tensor, resolution: int, taps_T2C: Tensor, rows_4N: Tensor, first_N: Tensor, corner_N: Tensor
+) -> Tensor:
+    """Mean of the lookups at T offsets: 1 where the light reaches the point, 0 where something is before it."""
+    u, v, reach, spread = rows_4N
+    lit = torch.zeros_like(u)
+    for tap in taps_T2C:
+        i = torch.floor(u + tap[0].index_select(0, corner_N) * spread)
+        j = torch.floor(v + tap[1].index_select(0, corner_N) * spread)
+        inside = (i >= 0) & (i < resolution) & (j >= 0) & (j < resolution)
+        flat = torch.where(inside, first_N + (j * resolution + i).to(torch.int64), first_N)
+        lit = lit + (~inside | (reach <= depth_map.index_select(0, flat))).to(torch.float32)
+    return lit / len(taps_T2C)
+
+
+def _pixel(count_BHW: Tensor, sample: Tensor, view: View) -> Tensor:
+    """The entry of `count_BHW` that a sample belongs to."""
+    samples = view.width // count_BHW.shape[2]
+    column = torch.div(torch.remainder(sample, view.width), samples, rounding_mode="floor")
+    row = torch.div(sample, view.width * samples, rounding_mode="floor")
+    return count_BHW.flatten()[row * count_BHW.shape[2] + column]
 
 
 def _corner(sample: Tensor, view: View) -> Tensor:

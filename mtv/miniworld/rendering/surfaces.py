@@ -30,12 +30,12 @@ class Seen:
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """Which samples are shaded: all of a pixel where something changes inside it, else the first for all."""
+    """Which samples are shaded: all of a pixel where surfaces meet, two where one has a sharp pattern, else one."""
 
     sample: Tensor
     """int64 flat samples to shade, ascending."""
-    alone_BHW: Tensor
-    """bool per pixel: one sample stands for it."""
+    count_BHW: Tensor
+    """int64 shaded samples per pixel, whose mean is the pixel."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +104,7 @@ def nearest(packed: Packed, view: View, hits: Hits, device: torch.device) -> See
 
 
 def select(packed: Packed, seen: Seen, samples: int, device: torch.device) -> Selection:
-    """Pixels whose samples all see one surface without sharp patterns need one sample; most of the shading is saved."""
+    """Most pixels see one surface, smooth or with a sharp pattern: shading their every sample would be waste."""
     pictures = packed.planes_B64.shape[0]
     parts = len(packed.parts.image_P)
     smooth = np.isin(packed.materials_M14[:, 0], _SMOOTH)
@@ -113,14 +113,16 @@ def select(packed: Packed, seen: Seen, samples: int, device: torch.device) -> Se
     surface = torch.where(seen.plane_S >= 0, parts + picture * MAX_PLANES + seen.plane_S, seen.part_S)
     grid = surface.view(pictures, packed.height, samples, packed.width, samples)
     first = grid[:, :, 0, :, 0]
-    alone = to_device(smooth_id, device)[first]
+    whole = torch.ones_like(first, dtype=torch.bool)
     for i in range(samples):
         for j in range(samples):
-            alone = alone & (grid[:, :, i, :, j] == first)
-    wanted = ~alone[:, :, None, :, None].expand(grid.shape)
-    wanted = wanted.clone()
+            whole &= grid[:, :, i, :, j] == first
+    alone = whole & to_device(smooth_id, device)[first]
+    wanted = (~whole)[:, :, None, :, None].expand(grid.shape).clone()
     wanted[:, :, 0, :, 0] = True
-    return Selection(sample=torch.nonzero(wanted.flatten()).flatten(), alone_BHW=alone)
+    wanted[:, :, -1, :, -1] |= ~alone
+    count_BHW = torch.where(alone, 1, torch.where(whole, 2, samples**2))
+    return Selection(sample=torch.nonzero(wanted.flatten()).flatten(), count_BHW=count_BHW)
 
 
 def points(packed: Packed, view: View, seen: Seen, chosen: Tensor, rays: Components, device: torch.device) -> Points:
