@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from mtv.atomic import atomic_write, atomic_write_bytes, atomic_write_json, cannot_write
-from mtv.errors import CacheError, DataError, UsageError
+from mtv.errors import DataError, UsageError
 from mtv.hashing import canonical_json
 from mtv.shards import layout
 from mtv.shards.records import EncodedDepth, Region, regions_to_json

@@ -2,8 +2,8 @@
 
     python tests/benchmarks/bench_miniworld.py [--count 512] [--size 96]
 
-Target: 10,000 pictures at 96 px with all truth, written to disk, in 4 minutes on two cores (24 ms per picture), and at least
-20 times faster on a GPU. Run it on an idle machine.
+Target: 10,000 pictures at 96 px with all truth, written to disk, in 4 minutes on two cores (24 ms per picture), and at
+least 20 times faster on a GPU. Run it on an idle machine.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 
 from mtv.miniworld.compose import make_scene
+from mtv.miniworld.layouts.scales import SCALES
 from mtv.miniworld.make import make_world
 from mtv.miniworld.render import render
 from mtv.miniworld.spec import SceneRequest, WorldSpec
@@ -43,9 +44,9 @@ def main() -> None:
         print(f"render   {(time.perf_counter() - start) / len(scenes) * 1e3:6.2f} ms per picture, {device}")
     with tempfile.TemporaryDirectory() as scratch:
         start = time.perf_counter()
-        make_world(Path(scratch) / "world", spec, "small", sets=("pretrain",))
+        make_world(Path(scratch) / "world", spec, scale="small", sets=("pretrain",))
         seconds = time.perf_counter() - start
-        pictures = 2000
+        pictures = SCALES["small"].pretrain
         print(f"written  {seconds / pictures * 1e3:6.2f} ms per picture, {os.cpu_count()} cores, pretraining shards")
 
 

@@ -8,6 +8,8 @@ Use them as `python:tests/benchmarks/weak_encoders.py:colour_histogram`.
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from torch import Tensor, nn
 
@@ -53,7 +55,7 @@ class RandomConvolutions(nn.Module):
         generator = torch.Generator().manual_seed(seed)
         widths = (3, 32, 64, 128, 256)
         blocks: list[nn.Module] = []
-        for narrow, wide in zip(widths, widths[1:], strict=False):
+        for narrow, wide in itertools.pairwise(widths):
             conv = nn.Conv2d(narrow, wide, 3, padding=1, bias=False)
             with torch.no_grad():
                 conv.weight.copy_(torch.randn(conv.weight.shape, generator=generator) * (2 / (9 * narrow)) ** 0.5)

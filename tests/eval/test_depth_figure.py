@@ -125,7 +125,7 @@ def test_heads_of_depth_are_aligned_in_depth(models: str, nyu: Path) -> None:
 
 def test_errors_name_what_is_wrong(models: str, nyu: Path) -> None:
     specs = expand_specs([f"{models}:Reads"])
-    with pytest.raises(UsageError, match="did you mean .*room_0/rgb_00000"):
+    with pytest.raises(UsageError, match=r"did you mean .*room_0/rgb_00000"):
         depth_figure(specs, nyu, RelNyuProtocol(), ids=["room_0/rgb_0000"])
     with pytest.raises(UsageError, match="--n must be at least 1"):
         depth_figure(specs, nyu, RelNyuProtocol(), n=0)

@@ -5,21 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from rel_helpers import fail, score, value
 from rel_world import mean_constant, naive_scores, read, write_kitti, write_models, write_nyu
-from run_helpers import Answer, Table, make_job, make_runner, measure, same_outcome, stored
+from run_helpers import Answer, make_job, make_runner, measure, stored
 
 from mtv.encoders import load
-from mtv.encoders.base import Encoder
 from mtv.errors import DataError, UsageError
-from mtv.eval import rel_predictions
 from mtv.eval.protocols import protocol_for
 from mtv.eval.suites import expand_tasks
-from mtv.results import TaskResult
 
 Cli = Callable[..., Answer]
 
@@ -40,30 +37,6 @@ def nyu(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def full_size(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two frames each of NYUv2 and KITTI in their original sizes. Read only."""
     return write_kitti(write_nyu(tmp_path_factory.mktemp("full"), 2, size=(640, 480)))
-
-
-def score(encoder: Encoder, data: Path, out: Path, task: str = "rel_nyu", **fields: Any) -> tuple[TaskResult, Table]:
-    """The task on one model through the runner, read back from the disk."""
-    return measure(encoder, make_job(task, **fields), data, out)
-
-
-def fail(
-    encoder: Encoder, data: Path, out: Path, task: str = "rel_nyu", *, cache: Path | None = None, **fields: Any
-) -> Exception:
-    """The error with which the task fails."""
-    job = make_job(task, **fields)
-    runner = make_runner(data, out, cache=cache)
-    runner.open([job])
-    if not runner.failures:
-        runner.run_model(encoder, [job])
-    (failure,) = runner.failures
-    return failure.error
-
-
-def value(record: TaskResult, name: str) -> float:
-    found = record.metrics[f"{record.task}/{name}"].value
-    assert found is not None
-    return found
 
 
 def test_a_model_that_reads_the_planted_disparity_is_right(models: str, nyu: Path, tmp_path: Path) -> None:
@@ -165,22 +138,6 @@ def test_a_depth_head_asks_for_its_space(models: str, nyu: Path, tmp_path: Path)
     assert record.diagnosis == []
 
 
-def test_inverted_predictions_are_refused_and_their_scores_kept(
-    models: str, nyu: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """R5: the scores stay in the cache, so that a second look costs no forward pass."""
-    encoder = load(f"{models}:Negated")
-    monkeypatch.setenv("REL_LOG", str(tmp_path / "log"))
-    for _ in range(2):
-        error = fail(encoder, nyu, tmp_path, cache=tmp_path / "cache")
-        assert "the fitted scale is not positive in 6 of 6 images" in str(error)
-        assert forwarded(tmp_path / "log") == 6
-    record, table = score(encoder, nyu, tmp_path, force=True)
-    assert (value(record, "positive_scale"), record.details["n_inverted"]) == (0, 6)
-    assert record.diagnosis == ["The fitted scale is not positive in 6 of 6 pictures."]
-    assert bool((table["scale"] < 0).all())
-
-
 def test_a_constant_prediction_is_flagged_and_equals_chance(models: str, nyu: Path, tmp_path: Path) -> None:
     record, table = score(load(f"{models}:Constant"), nyu, tmp_path)
     assert record.diagnosis == ["The prediction is constant in 6 of 6 pictures."]
@@ -203,90 +160,6 @@ def test_zeros_of_a_relu_stay_out_of_the_fit(models: str, nyu: Path, tmp_path: P
     assert len(table["sample_id"]) == 6
 
 
-def forwarded(log: Path) -> int:
-    return sum(map(int, log.read_text().split())) if log.exists() else 0
-
-
-def test_an_interrupted_run_goes_on_where_it_was(
-    models: str, nyu: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    encoder = load(f"{models}:Rough")
-    job = make_job("rel_nyu", force=True)
-    measure(encoder, job, nyu, tmp_path / "whole")
-    monkeypatch.setenv("REL_LOG", str(tmp_path / "log"))
-    monkeypatch.setattr(rel_predictions, "auto_batch_size", lambda device, size: 2)
-    taken = iter(range(4))
-
-    class Stopped(KeyboardInterrupt):
-        pass
-
-    def tick(stage: str, done: int, total: int, detail: str = "") -> None:
-        if next(taken, None) is None:
-            raise Stopped
-
-    runner = make_runner(nyu, tmp_path / "parts", cache=tmp_path / "cache")
-    runner.open([job])
-    with monkeypatch.context() as patch:
-        patch.setattr("mtv.eval.console.Reporter.tick", lambda self, *args: tick(*args))
-        with pytest.raises(Stopped):
-            runner.run_model(encoder, [job])
-    (state,) = (tmp_path / "cache" / "work").rglob("*.json")
-    assert len(json.loads(state.read_text())) == 5
-    before = forwarded(tmp_path / "log")
-    measure(encoder, job, nyu, tmp_path / "parts", cache=tmp_path / "cache")
-    assert forwarded(tmp_path / "log") == before + 1
-    assert not state.exists()
-    (whole,), (parts,) = stored(tmp_path / "whole").values(), stored(tmp_path / "parts").values()
-    same_outcome(whole, parts, tolerance=0)
-
-
-def test_damaged_state_is_scored_again(
-    models: str, nyu: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    encoder = load(f"{models}:Negated")
-    fail(encoder, nyu, tmp_path, cache=tmp_path)
-    (state,) = (tmp_path / "work").rglob("*.json")
-    for text in ("{", '{"room_0/rgb_00000": {}}'):
-        state.write_text(text)
-        with caplog.at_level("WARNING"):
-            assert "6 of 6" in str(fail(encoder, nyu, tmp_path, cache=tmp_path))
-    assert caplog.text.count("rel_depth.json cannot be read") == 2
-
-
-def test_batches_and_memory_change_nothing(
-    models: str, nyu: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    results = []
-    for batch in (1, 4):
-        monkeypatch.setattr(rel_predictions, "auto_batch_size", lambda device, size, b=batch: b)
-        measure(load(f"{models}:Rough"), make_job("rel_nyu", force=True), nyu, tmp_path / f"b{batch}")
-        results.append(next(iter(stored(tmp_path / f"b{batch}").values())))
-    same_outcome(*results)
-    hungry = load(f"{models}:Hungry")
-    monkeypatch.setenv("REL_LOG", str(tmp_path / "log"))
-    with caplog.at_level("WARNING"):
-        record, _ = score(hungry, nyu, tmp_path)
-    assert "out of memory with 4 pictures of rel_nyu; trying 2" in caplog.text
-    assert forwarded(tmp_path / "log") == 4 + 2 + 2 + 2
-    assert value(record, "absrel_depth") < 1.5
-
-
-def test_pictures_without_depth_are_left_out(models: str, tmp_path: Path) -> None:
-    from dense_files import save
-
-    data = write_nyu(tmp_path / "data", 3)
-    files = sorted(data.rglob("sync_depth_*.png"))
-    save(files[1], np.zeros((64, 64), np.uint16))
-    encoder = load(f"{models}:Reads")
-    record, table = score(encoder, data, tmp_path)
-    assert len(table["sample_id"]) == 2
-    assert (record.details["n_scored"], record.details["n_empty"]) == (2, 1)
-    assert record.diagnosis == ["1 of 3 pictures have no valid pixel and are left out."]
-    error = fail(encoder, data, tmp_path, min_depth=9.5, max_depth=9.6)
-    assert isinstance(error, DataError)
-    assert "no picture has a valid pixel" in str(error)
-
-
 def test_small_kitti_frames_need_a_smaller_crop(models: str, tmp_path: Path) -> None:
     data = write_kitti(tmp_path / "data", size=(320, 96))
     encoder = load(f"{models}:Reads")
@@ -307,17 +180,6 @@ def test_the_miniature_world_runs_under_mini(models: str, mini_world: Path, tmp_
         assert record.status == "complete"
         assert record.data["counts"]["images"] >= len(table["sample_id"]) > 0
         assert np.isfinite(table["absrel_depth"]).all()
-
-
-def test_a_broken_picture_stops_with_its_name(models: str, tmp_path: Path) -> None:
-    data = write_nyu(tmp_path / "data", 20)
-    broken = sorted(data.rglob("rgb_*.png"))[9]  # not among the 16 that the data check decodes
-    broken.write_bytes(broken.read_bytes()[:200])
-    error = fail(load(f"{models}:Reads"), data, tmp_path, cache=tmp_path / "cache")
-    assert isinstance(error, DataError)
-    assert broken.name in str(error)
-    (state,) = (tmp_path / "cache" / "work").rglob("*.json")
-    assert len(json.loads(state.read_text())) <= 9
 
 
 def test_limit_takes_frames_of_every_scene(models: str, nyu: Path, tmp_path: Path) -> None:

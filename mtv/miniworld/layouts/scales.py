@@ -66,7 +66,7 @@ SCALES: Mapping[str, Scale] = MappingProxyType(
         "small": Scale(
             pretrain=1_000, shard=125, imagenet=16, coco=120, flickr8k=80,
             ade20k_train=80, ade20k_val=40, nyuv2_train=56, nyuv2_test=40, kitti=32,
-            navi_objects=8, navi_views=8, spair=5, spair_other=1, spair_pairs=100,
+            navi_objects=8, navi_views=8, spair=5, spair_other=2, spair_pairs=100,
             cvbench=80, mmvp=20,
         ),
         "medium": Scale(
