@@ -42,7 +42,7 @@ class TaskPlan:
     def line(self) -> str:
         """One line for the log."""
         head = f"{self.model}  {self.protocol}  {self.data}: {self.state}"
-        if self.state != "run":
+        if self.state != "run" or not self.images:
             return head
         eta = f", about {duration(self.seconds)}" if self.seconds is not None else ""
         return f"{head}, {self.images} images, {self.cached} cached, {self.store_mb:.0f} MB to store{eta}"

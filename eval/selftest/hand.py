@@ -9,6 +9,7 @@ from typing import Any
 from mtv.errors import MtvError
 from mtv.eval.selftest.checks import Check
 from mtv.eval.selftest.codes import TIE_FILES
+from mtv.eval.selftest.hand_dense import dense_checks
 from mtv.eval.selftest.planted import planted_encoder
 from mtv.eval.selftest.session import TASKS, Ran, Session
 
@@ -22,7 +23,7 @@ def checks(session: Session) -> list[Check]:
         "every task runs, one model, one cache", f"{len(TASKS)} of {len(TASKS)}", lambda: _completed(session)
     )
     tasks = (_classification, _retrieval, _navi, _spair, _scenes)
-    return [every, *(check for of_task in tasks for check in of_task(session))]
+    return [every, *(check for of_task in tasks for check in of_task(session)), *dense_checks()]
 
 
 def _check(name: str, expected: Any, measure: Callable[[], Any]) -> Check:

@@ -62,11 +62,11 @@ def sunlit(
     reach = depth - lift - slope * table[14]
     sample = points.sample[at]
     taps = torch.tensor(_TAPS, device=device).permute(1, 2, 0).contiguous()
-    rows = torch.stack([u * resolution, v * resolution, reach, table[13] * resolution])
+    place = torch.stack([u * resolution, v * resolution, reach, table[13] * resolution])
     first, corner = picture * resolution**2, _corner(sample, view)
-    lit = _lookups(depth_map, resolution, taps[:2], rows, first, corner)
+    lit = _lookups(depth_map, resolution, taps[:2], place, first, corner)
     alone = torch.nonzero(_pixel(count_BHW, sample, view) == 1).flatten()
-    more = _lookups(depth_map, resolution, taps[2:], rows[:, alone], first[alone], corner[alone])
+    more = _lookups(depth_map, resolution, taps[2:], place[:, alone], first[alone], corner[alone])
     lit[alone] = (lit[alone] + more) / 2
     lit_H[at] = lit
     return lit_H
