@@ -57,6 +57,7 @@ def test_only_fields_that_differ_from_their_default_are_stored() -> None:
     [
         ({"kind": "ratio"}, "column"),
         ({"kind": "average"}, "of"),
+        ({"kind": "root", "of": ("a", "b")}, "takes one metric"),
         ({"kind": "sum", "of": ("a",), "column": "x"}, "column"),
         ({"kind": "ratio", "column": "x", "of": ("a",)}, "of"),
         ({"kind": "ratio", "column": "x", "at_most": 1.0, "below": 1.0}, "at_most"),

@@ -187,5 +187,6 @@ def train(
             training.check(step, loss)
             visit(step + 1, training)
         training.done(step, loss)
-        tick("train", step + 1 - first, total - first, f"step {step + 1} of {total}, loss {training.loss:.4f}")
+        known = f", loss {training.loss:.4f}" if math.isfinite(training.loss) else ""
+        tick("train", step + 1 - first, total - first, f"step {step + 1} of {total}{known}")
     return training

@@ -195,8 +195,8 @@ class SegmentationTask(Task[SegmentationProtocol, SegmentationPair]):
             return importlib.import_module(MMSEG_MODULE)
         except ImportError as e:
             raise UsageError(
-                f"{self.name}: engine=mmseg needs mmsegmentation, which is not installed ({e})",
-                "Install it: pip install '.[mmseg]'. Or train native heads: --protocol fast.",
+                f"{self.name}: engine=mmseg is not part of this version yet ({e})",
+                "Train native heads instead: --protocol fast.",
             ) from e
 
 

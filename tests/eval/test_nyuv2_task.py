@@ -144,7 +144,10 @@ def test_the_constant_pooled_and_cached_numbers(tiny_encoder: Encoder, nyu: Path
     for rmse, n in zip(table["rmse"], table["pixels"], strict=True):
         squares, pixels = squares + n * rmse**2, pixels + n
     assert metrics["nyuv2/rmse_pooled"].value == pytest.approx(math.sqrt(squares / pixels), rel=1e-9)
-    assert metrics["nyuv2/rmse_pooled"].ci95 is not None
+    pooled, squared = metrics["nyuv2/rmse_pooled"].ci95, metrics["nyuv2/mse_pooled"].ci95
+    assert pooled is not None
+    assert squared is not None
+    assert pooled == pytest.approx([math.sqrt(v) for v in squared], rel=1e-3)
     assert metrics["nyuv2/rmse_cached"].value == metrics["nyuv2/rmse"].value
     assert metrics["nyuv2/abs_rel"].value == pytest.approx(100 * table["abs_rel"].mean())
     assert "nyuv2/rmse_best" not in metrics
