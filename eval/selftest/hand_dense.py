@@ -1,4 +1,4 @@
-"""Hand answers of the dense probes: rows of the tables in `protocols/depth.md` section 7 and `segmentation.md` section 8.
+"""Hand answers of the dense probes: rows of the tables in `protocols/depth.md` (section 7) and `segmentation.md` (8).
 
 Heads are trained, so a whole task has no answer on paper; what turns predictions into numbers has.
 """
