@@ -36,6 +36,7 @@ READERS: Mapping[str, str] = {
     "nyu40": "mtv.eval.datasets.segmentation_sets:nyu40",
     "nyuv2": "mtv.eval.datasets.nyuv2",
     "kitti": "mtv.eval.datasets.kitti",
+    "pretrain": "mtv.eval.datasets.pretrain",
 }
 """Data set name to `module` or `module:object`; the module or object holds `INFO` and `inspect`."""
 

@@ -40,7 +40,7 @@ def test_every_reader_describes_itself(name: str) -> None:
     info = reader_info(name)
     assert info.name == name
     assert info.default_split in info.splits
-    assert info.expected
+    assert info.expected or name == "pretrain"  # a corpus of one's own has no full extent
     assert all(v > 0 for v in info.expected.values())
     assert "http" not in info.how_to_get
     assert 1 <= len(info.how_to_get.splitlines()) <= 3
