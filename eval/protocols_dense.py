@@ -222,7 +222,8 @@ class SegmentationProtocol(Protocol):
     train_images: int | None = None
     """Train on this many pictures, drawn by seed; none for all."""
     held_out: float = 0.05
-    """Share of the training pictures that choose among several heads instead of training them, if native."""
+    """Share of the training pictures that choose among several heads instead of training them, if native; a single
+    head needs none."""
     views: int = 1
     """Windows per training picture, if native: the first at the scale of the test, others with all augmentations."""
     seed: int = 0
