@@ -39,7 +39,7 @@ def test_every_reader_opens_its_set_without_special_cases(mini_world: Path, name
 
 
 def test_no_reader_takes_one_set_for_another(mini_world: Path) -> None:
-    for name in set(READERS) - set(BENCHMARKS):
+    for name in set(READERS) - set(LAYOUTS):
         assert check_dataset(name, mini_world).verdict == "missing", name
 
 

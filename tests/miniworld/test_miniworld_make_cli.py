@@ -86,7 +86,7 @@ def test_help_names_every_scale_and_imports_no_torch() -> None:
 def test_data_check_accepts_the_world(mini_world: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert invoke(["data", "check", "--data", str(mini_world), "--json"]) == 0
     reports = {r["name"]: r for r in json.loads(capsys.readouterr().out)}
-    assert {n for n, r in reports.items() if r["verdict"] == "ok-but"} == set(LAYOUTS) - {"pretrain"}
+    assert {n for n, r in reports.items() if r["verdict"] == "ok-but"} == set(LAYOUTS)
     assert {r["verdict"] for r in reports.values()} == {"ok-but", "missing"}
 
 
