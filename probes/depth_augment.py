@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mtv.draws import Draws
 from mtv.errors import UsageError
-from mtv.miniworld.draws import Draws
 from mtv.probes.depth_frames import TrainFrame
 
 

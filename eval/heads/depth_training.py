@@ -16,11 +16,11 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
+from mtv.draws import Draws
 from mtv.eval.heads.prefetch import prefetch
 from mtv.eval.heads.resume import HeadTraining
 from mtv.eval.protocols_dense import NyuProtocol
 from mtv.eval.task import Tick
-from mtv.miniworld.draws import Draws
 from mtv.probes.bilinear import resize_map
 from mtv.probes.depth_head import DepthHead, DepthHeadConfig
 from mtv.probes.depth_loss import DepthLossConfig, depth_loss

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mtv.draws import Draws
 from mtv.encoders.preprocess import decode_rgb
 from mtv.eval.features.request import Preparation
 from mtv.eval.preparations import named
 from mtv.eval.protocols_dense import NyuProtocol
-from mtv.miniworld.draws import Draws
 from mtv.probes.depth_frames import NYU_FRAME, FrameBox, TrainFrame, train_frame
 from mtv.probes.resample import image_tensor
 

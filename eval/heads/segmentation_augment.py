@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from mtv.draws import Draws
 from mtv.eval.protocols_dense import SegmentationProtocol
-from mtv.miniworld.draws import Draws
 from mtv.probes.segmentation_metric import IGNORE_INDEX
 from mtv.probes.segmentation_windows import fitted_size
 

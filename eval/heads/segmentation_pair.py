@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from mtv.draws import Draws
 from mtv.errors import DataError, UsageError
 from mtv.eval.datasets.base import SegmentationSet
 from mtv.eval.datasets.registry import open_dataset
 from mtv.eval.protocols_dense import SegmentationProtocol
 from mtv.eval.task import stable_subset
 from mtv.hashing import sha256_json
-from mtv.miniworld.draws import Draws
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from mtv.draws import Draws
 from mtv.miniworld import clutter_shapes as forms
-from mtv.miniworld.draws import Draws
 from mtv.miniworld.materials import Material, draw_material, draw_pigment
 from mtv.miniworld.settings.base import Look, Tint
 from mtv.miniworld.settings.building import surface_material

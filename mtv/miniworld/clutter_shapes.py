@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from mtv.miniworld.draws import Draws
+from mtv.draws import Draws
 from mtv.miniworld.shapes import Kind, Part, Shape, Support, turn
 
 

@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from mtv.draws import Draws
 from mtv.errors import UsageError, unknown
 from mtv.miniworld import views
 from mtv.miniworld.blocks import block_at, ground_point, hull_points, rect_of, yaw_matrix
 from mtv.miniworld.categories import CATALOGUE
-from mtv.miniworld.draws import Draws
 from mtv.miniworld.placing import Reach, Stage
 from mtv.miniworld.scene import Camera, Scene, Surface
 from mtv.miniworld.settings import Setting, patterns_for, settings_for

@@ -5,8 +5,8 @@ from __future__ import annotations
 import colorsys
 from dataclasses import dataclass
 
+from mtv.draws import Draws
 from mtv.errors import UsageError
-from mtv.miniworld.draws import Draws
 from mtv.miniworld.vocabulary import COLOURS, FINISHES, PATTERNS
 
 RGB = tuple[float, float, float]

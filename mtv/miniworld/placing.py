@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from mtv.draws import Draws
 from mtv.miniworld.blocks import (
     Block,
     Rect,
@@ -22,7 +23,6 @@ from mtv.miniworld.blocks import (
     rect_of,
     yaw_matrix,
 )
-from mtv.miniworld.draws import Draws
 from mtv.miniworld.scene import Camera, Instance, Surface
 from mtv.miniworld.shapes import Support, Vec3
 from mtv.miniworld.things import Thing

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from mtv.draws import Draws
 from mtv.miniworld.blocks import Block, block_at, clearance, collide, rect_of, shape_bounds
 from mtv.miniworld.clutter import CLUTTER, clutter_materials, road_strip
-from mtv.miniworld.draws import Draws
 from mtv.miniworld.placing import Reach, Stage
 from mtv.miniworld.settings.base import Setting
 from mtv.miniworld.settings.outdoors import ROAD

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from mtv.draws import Draws
 from mtv.miniworld.blocks import Bounds, shape_bounds
 from mtv.miniworld.categories import CATALOGUE
-from mtv.miniworld.draws import Draws
 from mtv.miniworld.materials import Material, draw_material, draw_pigment
 from mtv.miniworld.shapes import Shape
 

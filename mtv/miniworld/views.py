@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mtv.draws import Draws
 from mtv.miniworld.blocks import Rect
-from mtv.miniworld.draws import Draws
 from mtv.miniworld.scene import Camera
 from mtv.miniworld.settings.base import Range
 from mtv.miniworld.shapes import Vec3

@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from dense_files import save, view
 from torch import nn
 
+from mtv.draws import Draws
 from mtv.encoders.base import Encoder
 from mtv.eval.datasets.segmentation_sets import CAMVID_CLASSES
-from mtv.miniworld.draws import Draws
 from mtv.probes.segmentation_head import HeadConfig, LinearHead
 from mtv.probes.segmentation_order import batch_positions
 

@@ -12,7 +12,7 @@ from functools import cache
 
 import numpy as np
 
-from mtv.miniworld.draws import Draws
+from mtv.draws import Draws
 from mtv.miniworld.frame import Frame, Seen, SeenKeypoint
 from mtv.miniworld.materials import Material, draw_material
 from mtv.miniworld.scene import Camera, Instance, Light, Scene, Sensor, Sky

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from mtv.miniworld.draws import Draws
+from mtv.draws import Draws
 from mtv.miniworld.materials import Material, draw_material
 from mtv.miniworld.scene import Camera, Instance, Light, Scene, Sensor, Sky, Surface
 from mtv.miniworld.shapes import Mat3, Part, Shape, Vec3, turn

@@ -13,9 +13,9 @@ from caption_judge import Judge
 from caption_reader import COLOURS, PHRASES, Reading, UnreadError, read
 from language_frames import SETTINGS, Block, frame_of, plain, random_frame, rendered_frames
 
+from mtv.draws import Draws
 from mtv.errors import UsageError
 from mtv.miniworld.categories import CATALOGUE
-from mtv.miniworld.draws import Draws
 from mtv.miniworld.frame import Frame
 from mtv.miniworld.language import captions
 from mtv.miniworld.language.words import plural, with_article

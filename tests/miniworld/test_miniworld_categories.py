@@ -11,10 +11,10 @@ from functools import cache
 import numpy as np
 import pytest
 
+from mtv.draws import Draws
 from mtv.errors import UsageError
 from mtv.miniworld.categories import CATALOGUE, Category, build_shape
 from mtv.miniworld.categories.solids import ball, box, drum, on_surface, plank, ring, rod, span
-from mtv.miniworld.draws import Draws
 from mtv.miniworld.materials import Material
 from mtv.miniworld.render import render
 from mtv.miniworld.scene import Camera, Instance, Light, Scene, Sensor, Sky

@@ -219,7 +219,7 @@ def test_kitti_depth_lies_on_beams_below_the_top_one(mini_world: Path) -> None:
 
 
 def test_masks_of_the_sensors_are_pure() -> None:
-    from mtv.miniworld.draws import Draws
+    from mtv.draws import Draws
 
     (_, frame), *_ = frames("kitti", 1)
     assert (scanned(frame, Draws(1)) == scanned(frame, Draws(1))).all()

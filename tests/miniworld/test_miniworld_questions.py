@@ -12,8 +12,8 @@ from caption_judge import Judge
 from language_frames import SETTINGS, Block, frame_of, plain, random_frame, rendered_frames
 from question_judge import resolve, right_choices
 
+from mtv.draws import Draws
 from mtv.errors import UsageError
-from mtv.miniworld.draws import Draws
 from mtv.miniworld.frame import Frame
 from mtv.miniworld.language import PairQuestion, Question, pair_questions, questions
 from mtv.miniworld.language.items import TASKS

@@ -11,7 +11,7 @@ from caption_judge import Judge
 from caption_reader import SCENERY, read
 from language_frames import Block, frame_of, plain, random_frame, rendered_frames
 
-from mtv.miniworld.draws import Draws
+from mtv.draws import Draws
 from mtv.miniworld.frame import Frame
 from mtv.miniworld.language import Region, regions
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from mtv.draws import Draws
 from mtv.errors import unknown
 from mtv.miniworld.categories.cars import CAR
 from mtv.miniworld.categories.category import Category
@@ -20,7 +21,6 @@ from mtv.miniworld.categories.robots import ROBOT
 from mtv.miniworld.categories.seating import CHAIR, SOFA
 from mtv.miniworld.categories.study import BOOK, LAMP
 from mtv.miniworld.categories.tableware import BOTTLE, MUG
-from mtv.miniworld.draws import Draws
 from mtv.miniworld.shapes import Shape
 from mtv.miniworld.vocabulary import CATEGORIES
 

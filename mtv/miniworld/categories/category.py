@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from mtv.draws import Draws
 from mtv.errors import UsageError
-from mtv.miniworld.draws import Draws
 from mtv.miniworld.shapes import Shape
 from mtv.miniworld.vocabulary import CATEGORIES
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from mtv.draws import Draws
 from mtv.miniworld.categories.category import Category
 from mtv.miniworld.categories.solids import (
     SIDES,
@@ -21,7 +22,6 @@ from mtv.miniworld.categories.solids import (
     rotate,
     span,
 )
-from mtv.miniworld.draws import Draws
 from mtv.miniworld.shapes import Mat3, Shape, Vec3, turn
 
 DOG_KEYPOINTS = (

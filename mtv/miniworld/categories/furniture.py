@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from mtv.draws import Draws
 from mtv.miniworld.categories.category import Category
 from mtv.miniworld.categories.solids import SIDES, Model, ball, box, drum, four_legs, plank, rod
-from mtv.miniworld.draws import Draws
 from mtv.miniworld.shapes import Part, Shape, turn
 
 TABLE_KEYPOINTS = (

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from itertools import pairwise
 
+from mtv.draws import Draws
 from mtv.miniworld.categories.category import Category
 from mtv.miniworld.categories.solids import SIDES, Model, ball, beyond, box, drum, plank, rod
-from mtv.miniworld.draws import Draws
 from mtv.miniworld.shapes import Part, Shape, Vec3, turn
 
 HOUSE_KEYPOINTS = (

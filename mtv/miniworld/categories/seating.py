@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
+from mtv.draws import Draws
 from mtv.miniworld.categories.category import Category
 from mtv.miniworld.categories.solids import SIDES, Model, ball, box, drum, four_legs, plank, ring, rod
-from mtv.miniworld.draws import Draws
 from mtv.miniworld.shapes import Mat3, Part, Shape, turn
 
 CHAIR_KEYPOINTS = (

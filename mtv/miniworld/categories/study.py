@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
+from mtv.draws import Draws
 from mtv.miniworld.categories.category import Category
 from mtv.miniworld.categories.solids import Model, ball, box, drum, on_surface, rod
-from mtv.miniworld.draws import Draws
 from mtv.miniworld.shapes import Part, Shape, Vec3, turn
 
 BOOK_KEYPOINTS = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from mtv.miniworld.draws import Draws
+from mtv.draws import Draws
 from mtv.miniworld.language.facts import Facts, Thing
 from mtv.miniworld.language.items import MOST_CHOICES, Question, item
 from mtv.miniworld.language.reference import describe

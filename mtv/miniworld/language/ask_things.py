@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mtv.miniworld.draws import Draws
+from mtv.draws import Draws
 from mtv.miniworld.language.facts import Facts
 from mtv.miniworld.language.items import MOST_CHOICES, Question, item
 from mtv.miniworld.language.words import plural, with_article

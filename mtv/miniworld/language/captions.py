@@ -5,8 +5,8 @@ Later captions of a frame prefer objects that earlier ones left out, so that tog
 
 from __future__ import annotations
 
+from mtv.draws import Draws
 from mtv.errors import UsageError
-from mtv.miniworld.draws import Draws
 from mtv.miniworld.frame import Frame
 from mtv.miniworld.language.observe import facts_of
 from mtv.miniworld.language.sentences import sentence

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from mtv.miniworld.draws import Draws
+from mtv.draws import Draws
 from mtv.miniworld.language.facts import Facts, Thing
 from mtv.miniworld.language.looks import Look
 from mtv.miniworld.language.words import NUMBERS, colour_word, listing, noun_for, plural, with_article

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from mtv.draws import Draws
 from mtv.errors import UsageError
-from mtv.miniworld.draws import Draws
 
 Kind = Literal["existence", "count", "colour", "side", "front", "support", "depth", "distance"]
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Literal
 
+from mtv.draws import Draws
 from mtv.errors import UsageError
-from mtv.miniworld.draws import Draws
 from mtv.miniworld.frame import Frame
 from mtv.miniworld.language.facts import Facts, Thing
 from mtv.miniworld.language.observe import facts_of

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from mtv.miniworld.draws import Draws
+from mtv.draws import Draws
 from mtv.miniworld.frame import Frame
 from mtv.miniworld.language import ask_relations, ask_things
 from mtv.miniworld.language.facts import Facts

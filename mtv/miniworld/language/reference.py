@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mtv.miniworld.draws import Draws
+from mtv.draws import Draws
 from mtv.miniworld.language.facts import Facts, Thing
 from mtv.miniworld.language.grammar import PATTERN_ADJECTIVES
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from mtv.miniworld.draws import Draws
+from mtv.draws import Draws
 from mtv.miniworld.language.facts import Facts, Thing
 from mtv.miniworld.language.grammar import BESIDE, COMPARISONS, RELATIONS, Mention
 from mtv.miniworld.language.telling import Teller, Tier, some_scenery

@@ -6,7 +6,7 @@ import math
 from collections.abc import Collection, Sequence
 from typing import Literal
 
-from mtv.miniworld.draws import Draws
+from mtv.draws import Draws
 from mtv.miniworld.language.facts import Facts, Thing
 from mtv.miniworld.language.grammar import COMPARISONS, Mention, group, mention, relations
 from mtv.miniworld.language.words import LANDMARKS, listing, with_article

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mtv.miniworld.draws import Draws
+from mtv.draws import Draws
 
 FRONTED = ("car", "plane", "dog", "bird", "robot")
 """Categories whose front everybody agrees on, so that they can face a side."""

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from mtv.miniworld.draws import Draws
+from mtv.draws import Draws
 from mtv.miniworld.folder import SetFolder
 from mtv.miniworld.frame import Frame, Seen
 from mtv.miniworld.layouts.scales import Scale

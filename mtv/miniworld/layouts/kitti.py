@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mtv.miniworld.draws import Draws
+from mtv.draws import Draws
 from mtv.miniworld.folder import SetFolder
 from mtv.miniworld.frame import Frame
 from mtv.miniworld.layouts.base import PictureLayout, Row, Shot

@@ -12,8 +12,8 @@ import io
 import itertools
 from collections.abc import Iterable, Sequence
 
+from mtv.draws import Draws
 from mtv.errors import DataError
-from mtv.miniworld.draws import Draws
 from mtv.miniworld.folder import SetFolder
 from mtv.miniworld.language.pairs import PairKind, PairQuestion, pair_questions
 from mtv.miniworld.layouts.base import CHUNK, Layout, Row, Shot

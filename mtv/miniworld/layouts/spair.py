@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from mtv.miniworld.draws import Draws
+from mtv.draws import Draws
 from mtv.miniworld.folder import SetFolder
 from mtv.miniworld.layouts.base import PictureLayout, Row, Shot
 from mtv.miniworld.layouts.encode import jpeg, json_bytes, mixed_size, png, text_bytes

@@ -11,8 +11,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
+from mtv.draws import Draws
 from mtv.errors import UsageError
-from mtv.miniworld.draws import Draws
 from mtv.miniworld.materials import RGB, Material
 from mtv.miniworld.scene import Surface
 from mtv.miniworld.settings.base import Look, Setting, Tint

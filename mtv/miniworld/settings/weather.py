@@ -5,7 +5,7 @@ from __future__ import annotations
 import colorsys
 import math
 
-from mtv.miniworld.draws import Draws
+from mtv.draws import Draws
 from mtv.miniworld.materials import RGB
 from mtv.miniworld.scene import Light, Sensor, Sky
 from mtv.miniworld.settings.base import LightRange

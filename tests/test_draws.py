@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from mtv.draws import Draws
 from mtv.errors import UsageError
-from mtv.miniworld.draws import Draws
 from mtv.miniworld.materials import _HSV, Material, draw_material, draw_pigment
 from mtv.miniworld.vocabulary import COLOURS, PATTERNS
 

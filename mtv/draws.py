@@ -1,7 +1,7 @@
 """Counter-based random streams: every draw is a function of a key, never of what was drawn elsewhere.
 
 A stream is named by a key such as (seed, split, index, "camera"), so adding a draw to one stream moves no other, and
-scenes come out the same in any order, subset and number of processes.
+scenes, augmentations and masks come out the same in any order, subset and number of processes.
 """
 
 from __future__ import annotations
