@@ -1,0 +1,1 @@
+"""From shards to batches: sample order, canvases, drawn views, batched augmentation on the device."""

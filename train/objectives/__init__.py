@@ -1,0 +1,1 @@
+"""The training objectives: which views and labels each needs, and its loss."""
