@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mtv.miniworld.keypoints import SeenKeypoint, seen_keypoints
 from mtv.miniworld.scene import Instance, Scene
 
 
@@ -35,20 +36,6 @@ class Seen:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SeenKeypoint:
-    """A named keypoint in the picture."""
-
-    name: str
-    """As in the shape."""
-    x: float
-    """Pixels; NaN where the instance lacks the part or it is behind the camera."""
-    y: float
-    """Pixels."""
-    visible: bool
-    """Inside the frame and not hidden."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class Frame:
     """One picture with its truth. Pixel centres at (column + 0.5, row + 0.5)."""
 
@@ -67,8 +54,6 @@ class Frame:
     pigment of the material of slot k of `SLOTS`; 0 where no object is seen, or a blend of both that is neither."""
     seen: tuple[Seen, ...]
     """One per instance, in order."""
-    keypoints: tuple[tuple[SeenKeypoint, ...], ...]
-    """One tuple per instance, in order (empty for clutter), keypoints in the shape's order."""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -81,6 +66,10 @@ class Frame:
         out = np.zeros_like(self.depth_HW)
         np.divide(1, self.depth_HW, out=out, where=self.depth_HW > 0)
         return out
+
+    def keypoints(self, number: int) -> tuple[SeenKeypoint, ...]:
+        """Keypoints of `scene.instances[number]` in the shape's order; none for clutter."""
+        return seen_keypoints(self.scene, number, self.depth_HW, self.instance_HW)
 
     def objects(self, *, min_pixels: int = 12, min_visibility: float = 0.25) -> list[tuple[Instance, Seen]]:
         """Category objects that a viewer would name: enough visible pixels, not mostly hidden."""

@@ -23,6 +23,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from mtv.allocator import keep_freed_memory
 from mtv.errors import CacheError
 from mtv.miniworld.compose import make_scene
 from mtv.miniworld.folder import SetFolder
@@ -201,6 +202,7 @@ def _start_rendering() -> None:
 
     _start_plain()
     torch.set_num_threads(1)
+    keep_freed_memory()
 
 
 @contextlib.contextmanager

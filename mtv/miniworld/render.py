@@ -18,7 +18,7 @@ from mtv.miniworld.rendering.pigments import shown_pigments
 from mtv.miniworld.rendering.sensor import develop
 from mtv.miniworld.rendering.shade import shade
 from mtv.miniworld.rendering.surfaces import nearest, ray_directions, select
-from mtv.miniworld.rendering.truth import maps, seen_instances, seen_keypoints, unoccluded
+from mtv.miniworld.rendering.truth import maps, seen_instances, unoccluded
 from mtv.miniworld.rendering.views import camera_view
 from mtv.miniworld.scene import Scene
 
@@ -85,7 +85,6 @@ def _render_batch(scenes: list[Scene], device: torch.device) -> list[Frame]:
                 instance_HW=instance[b],
                 pigment_HW=pigment[b],
                 seen=seen_instances(scene, depth[b], instance[b], whole[own], cut[own]),
-                keypoints=seen_keypoints(scene, depth[b], instance[b]),
             )
         )
     return frames

@@ -232,7 +232,7 @@ class Judge:
     def has_trait(self, i: int, trait: object) -> bool:
         """Whether it has the part and a keypoint of it is in sight."""
         stems = [word.rstrip("s") for word in str(trait).split() if len(word) > 3]
-        in_sight = any(k.visible and any(s in k.name for s in stems) for k in self.frame.keypoints[i])
+        in_sight = any(k.visible and any(s in k.name for s in stems) for k in self.frame.keypoints(i))
         return str(trait) in self.scene.instances[i].shape.traits and in_sight
 
     def sized(self, i: int, size: object) -> bool:

@@ -13,7 +13,7 @@ from functools import cache
 import numpy as np
 
 from mtv.draws import Draws
-from mtv.miniworld.frame import Frame, Seen, SeenKeypoint
+from mtv.miniworld.frame import Frame, Seen
 from mtv.miniworld.materials import Material, draw_material
 from mtv.miniworld.scene import Camera, Instance, Light, Scene, Sensor, Sky
 from mtv.miniworld.shapes import Part, Shape, turn
@@ -90,7 +90,6 @@ def frame_of(*blocks: Block, setting: tuple[str, str, bool] = SETTINGS[0], pitch
         instance_HW=mask,
         pigment_HW=_pigments(blocks, mask),
         seen=tuple(_seen(i, b, mask, depth) for i, b in enumerate(blocks)),
-        keypoints=tuple(_keypoints(i, x, mask, camera) for i, x in enumerate(instances)),
     )
 
 
@@ -208,13 +207,3 @@ def _pigments(blocks: tuple[Block, ...], mask: np.ndarray) -> np.ndarray:
             if block.material.pattern != "plain":
                 out[(mask == i + 1) & second] = 2
     return out
-
-
-def _keypoints(index: int, instance: Instance, mask: np.ndarray, camera: Camera) -> tuple[SeenKeypoint, ...]:
-    out = []
-    for name, point in instance.shape.keypoints:
-        x, y, _ = camera.project(instance.to_world(np.array(point))) if point else (np.nan, np.nan, np.nan)
-        inside = point is not None and 0 <= x < SIZE and 0 <= y < SIZE
-        visible = inside and mask[int(y), int(x)] == index + 1
-        out.append(SeenKeypoint(name=name, x=float(x), y=float(y), visible=bool(visible)))
-    return tuple(out)

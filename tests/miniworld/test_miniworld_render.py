@@ -91,7 +91,7 @@ def test_pictures_do_not_depend_on_their_batch(monkeypatch: pytest.MonkeyPatch) 
         for name in ("rgb_HW3", "depth_HW", "semantic_HW", "instance_HW"):
             assert np.array_equal(getattr(a, name), getattr(b, name)), name
         assert repr(a.seen) == repr(b.seen)
-        assert repr(a.keypoints) == repr(b.keypoints)
+        assert all(repr(a.keypoints(i)) == repr(b.keypoints(i)) for i in range(len(a.scene.instances)))
 
 
 def test_threads_do_not_change_a_bit() -> None:
@@ -154,7 +154,7 @@ def test_keypoints_project_and_hide() -> None:
     points = (("near", (-0.5, 0.0, 0.5)), ("far", (0.5, 0.0, 0.5)), ("top", (0.0, 0.0, 1.0)), ("absent", None))
     ball = instance(BALL, keypoints=points)
     level = camera(81, 81, pitch=0, at=(0, 0, 0.5))
-    near, far, top, absent = render([scene(ball, cam=level)])[0].keypoints[0]
+    near, far, top, absent = render([scene(ball, cam=level)])[0].keypoints(0)
     assert (near.x, near.y) == pytest.approx((40.5, 40.5))
     assert near.visible
     assert not far.visible
@@ -163,12 +163,12 @@ def test_keypoints_project_and_hide() -> None:
     assert top.y == pytest.approx(40.5 - level.focal * 0.5 / 3)
     screen = instance(CUBE, at=(1.5, 0, 0), name="crate")
     hidden = render([scene(ball, screen, cam=level)])[0]
-    assert not any(k.visible for k in hidden.keypoints[0])
-    assert hidden.keypoints[1] == ()
-    turned = render([scene(dataclasses.replace(ball, rotation=turn(z=180)), cam=level)])[0].keypoints[0]
+    assert not any(k.visible for k in hidden.keypoints(0))
+    assert hidden.keypoints(1) == ()
+    turned = render([scene(dataclasses.replace(ball, rotation=turn(z=180)), cam=level)])[0].keypoints(0)
     assert turned[1].visible
     assert not turned[0].visible
-    behind = render([scene(dataclasses.replace(ball, position=(-3, 0, 0)), cam=level)])[0].keypoints[0]
+    behind = render([scene(dataclasses.replace(ball, position=(-3, 0, 0)), cam=level)])[0].keypoints(0)
     assert math.isnan(behind[0].x)
     assert not behind[0].visible
 

@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from mtv.miniworld.frame import Frame, Seen, SeenKeypoint
+from mtv.miniworld.frame import Frame, Seen
 from mtv.miniworld.language.facts import Facts, Glimpse, Thing
 from mtv.miniworld.language.looks import UNTOLD, look_of
 from mtv.miniworld.language.words import FRONTED, SCENERY, content_words
@@ -74,7 +74,7 @@ def _thing(instance: Instance, seen: Seen, frame: Frame) -> Thing:
         name=instance.name,
         look=look_of(instance, _pigments(frame, seen), camera.focal / seen.depth) if clear else UNTOLD,
         worn=_glimpse(seen.index, instance).colours,
-        traits=_seen_traits(instance, frame.keypoints[seen.index]),
+        traits=_seen_traits(instance, seen.index, frame),
         facing=_facing(instance, centre, camera),
         box=seen.box,
         share=share,
@@ -101,9 +101,11 @@ def _glimpse(index: int, instance: Instance) -> Glimpse:
     return Glimpse(index=index, colours=colours, patterns=frozenset(m.pattern for m in used))
 
 
-def _seen_traits(instance: Instance, keypoints: tuple[SeenKeypoint, ...]) -> tuple[str, ...]:
+def _seen_traits(instance: Instance, number: int, frame: Frame) -> tuple[str, ...]:
     """The traits of which a keypoint is visible; a trait without keypoints may be hidden and is not said."""
-    visible = {word for k in keypoints if k.visible for word in k.name.split()}
+    if not instance.shape.traits:
+        return ()
+    visible = {word for k in frame.keypoints(number) if k.visible for word in k.name.split()}
     return tuple(t for t in instance.shape.traits if content_words(t) & visible)
 
 

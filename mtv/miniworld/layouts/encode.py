@@ -14,7 +14,7 @@ from mtv.miniworld.spec import WorldSpec
 
 LONGEST = 1024
 """No picture has a longer side, in pixels."""
-ASPECTS = ((1, 1), (4, 3), (3, 4))
+ASPECTS = ((1, 1), (1, 1), (4, 3), (3, 4))
 """Width to height of ordinary pictures."""
 JPEG_QUALITY = 92
 

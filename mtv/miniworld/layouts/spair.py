@@ -71,7 +71,7 @@ def image_record(shot: Shot, name: str) -> dict[str, Any]:
     """The image annotation. Keypoints that are not visible are null, as in SPair."""
     instance, seen, _ = shot.main()
     width, height = shot.frame.size
-    points = shot.frame.keypoints[seen.index]
+    points = shot.frame.keypoints(seen.index)
     angle = azimuth(instance, shot.frame.scene.camera)
     return {
         "filename": name,

@@ -42,7 +42,7 @@ def sunlit(
     """
     device = facing.device
     frame = light_frame(packed, scenes)
-    resolution = int(_TEXELS_PER_PIXEL * max(packed.width, packed.height))
+    resolution = round(_TEXELS_PER_PIXEL * (packed.width * packed.height) ** 0.5)
     depth_map = cast(shadow_view(packed, frame, resolution), packed.parts, len(scenes), device).t_S
     lit_H = torch.zeros_like(facing)
     at = torch.nonzero(facing > 0).flatten()

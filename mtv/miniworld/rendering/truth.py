@@ -1,4 +1,4 @@
-"""Truth at pixel centres: depth, masks, what is seen of each instance, keypoints with visibility. numpy on the host."""
+"""Truth at pixel centres: depth, masks, what is seen of each instance. numpy on the host."""
 
 from __future__ import annotations
 
@@ -7,16 +7,13 @@ import torch
 from scipy.ndimage import find_objects
 from torch import Tensor
 
-from mtv.miniworld.frame import Seen, SeenKeypoint
+from mtv.miniworld.frame import Seen
 from mtv.miniworld.rendering.fragments import Hits
 from mtv.miniworld.rendering.pack import Packed
 from mtv.miniworld.rendering.surfaces import Seen as NearestSurface
 from mtv.miniworld.rendering.surfaces import to_device
-from mtv.miniworld.scene import Instance, Scene
+from mtv.miniworld.scene import Scene
 from mtv.miniworld.vocabulary import semantic_id
-
-_KEYPOINT_TOLERANCE = 0.05
-_NEIGHBOURS = np.array([0, 1, 2])  # -1, 0, 1 in an array with a border of one
 
 
 def maps(packed: Packed, surface: NearestSurface) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -79,40 +76,3 @@ def seen_instances(
             )
         )
     return tuple(out)
-
-
-def seen_keypoints(scene: Scene, depth_HW: np.ndarray, instance_HW: np.ndarray) -> tuple[tuple[SeenKeypoint, ...], ...]:
-    """Keypoints of every instance, in order; none for clutter.
-
-    A point is visible if a pixel within one pixel of it shows the instance not nearer than it, but for a tolerance of
-    5 % of the instance's longest side.
-    """
-    depth, instance = np.pad(depth_HW, 1), np.pad(instance_HW, 1)
-    return tuple(_keypoints(scene, i, x, depth, instance) for i, x in enumerate(scene.instances))
-
-
-def _keypoints(
-    scene: Scene, number: int, instance: Instance, depth: np.ndarray, masks: np.ndarray
-) -> tuple[SeenKeypoint, ...]:
-    """Keypoints of one instance; `depth` and `masks` have a border of one pixel."""
-    if not instance.is_object:
-        return ()
-    points = instance.shape.keypoints
-    at_K3 = np.full((len(points), 3), np.nan)
-    known = [k for k, (_, p) in enumerate(points) if p is not None]
-    if known:
-        at_K3[known] = scene.camera.project(instance.to_world(np.array([points[k][1] for k in known])))
-    x, y, z = at_K3.T
-    ahead = z > 0
-    inside = ahead & (x >= 0) & (x < scene.camera.width) & (y >= 0) & (y < scene.camera.height)
-    column = np.where(inside, x, 0).astype(int)[:, None, None] + _NEIGHBOURS[None, None, :]
-    row = np.where(inside, y, 0).astype(int)[:, None, None] + _NEIGHBOURS[None, :, None]
-    low, high = instance.shape.bounds
-    tolerance = _KEYPOINT_TOLERANCE * instance.scale * float((high - low).max())
-    shown = (masks[row, column] == number + 1) & (depth[row, column] > (z - tolerance)[:, None, None])
-    visible = inside & shown.any(axis=(1, 2))
-    at_K3[~ahead] = np.nan
-    return tuple(
-        SeenKeypoint(name=name, x=float(px), y=float(py), visible=bool(v))
-        for (name, _), (px, py, _), v in zip(points, at_K3, visible, strict=True)
-    )
