@@ -69,8 +69,8 @@ def tasks(as_json: bool) -> None:
 @json_option
 def protocols(task: str | None, as_json: bool) -> None:
     """Presets of every task with their hash; with TASK, its fields, values and meaning."""
-    from mtv.eval.protocol import field_docs
     from mtv.eval.protocols import PROTOCOLS, protocol_for
+    from mtv.fields import field_docs
 
     if task is None:
         rows = []

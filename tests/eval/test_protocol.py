@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mtv.errors import UsageError
-from mtv.eval.protocol import field_docs
 from mtv.eval.protocols import LIST_SHA256, PLANNED, PROTOCOLS, protocol_for
 from mtv.eval.suites import SUITES, expand_tasks, unavailable
 from mtv.eval.task import TASKS, stable_subset
+from mtv.fields import field_docs
 from mtv.hashing import canonical_json, sha256_lines
 
 
