@@ -1,0 +1,125 @@
+"""`mtv-train data`: index a corpus of shards, check it with the trainer's eyes, and say what it holds."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+Root = click.Path(path_type=Path)
+_labels = click.option(
+    "--labels", default=None, metavar="A,B", help="Label sets to read.  [default: all, one of each kind]"
+)
+_quiet = click.option("--quiet", is_flag=True, help="No progress on stderr.")
+_json = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout instead of text.")
+
+
+@click.group()
+def data() -> None:
+    """Pretraining shards: tars of images with parallel tars of labels, read through an offset index."""
+
+
+@data.command()
+@click.argument("root", type=Root, metavar="DIR")
+@_quiet
+def index(root: Path, quiet: bool) -> None:
+    """Index the shards of DIR (images/*.tar, labels/*/*.tar); what did not change is not read again."""
+    from mtv.shards import build_dataset
+
+    with _progress("index", unit="shards", enabled=not quiet) as tick:
+        info = build_dataset(root, on_shard=tick)
+    click.echo(f"{root}: {info.samples:,} samples in {len(info.shards)} shards, index {info.index_hash[:12]}")
+    for name, entry in info.labels.items():
+        click.echo(f"  {name}: {entry.samples:,} labelled ({entry.samples / info.samples:.1%})")
+
+
+@data.command()
+@click.argument("root", type=Root, metavar="DIR")
+@click.option("--full", is_flag=True, help="Read every byte and decode every sample as the trainer does.")
+@_labels
+@_quiet
+@_json
+def check(root: Path, full: bool, labels: str | None, quiet: bool, as_json: bool) -> int:
+    """Find what is wrong with DIR: files that changed since they were indexed; with --full also every sample that a
+    run would replace (truncated image, depth of another shape, no caption ...).
+
+    Exit code 3 if anything is wrong.
+    """
+    from mtv.shards import ShardDataset, verify_dataset
+    from mtv.train.data.options import DataOptions
+    from mtv.train.data.survey import bad_samples
+
+    problems = list(verify_dataset(root, full=full))
+    # A damaged index or a tar that is gone is named once, not once per sample.
+    if full and all(p.key is not None for p in problems):
+        dataset = ShardDataset.open(root, labels=_chosen(root, labels))
+        known = {p.key for p in problems}
+        with _progress("decode", unit="samples", enabled=not quiet) as tick:
+            problems += [p for p in bad_samples(dataset, DataOptions(), progress=tick) if p.key not in known]
+    if as_json:
+        rows = [{"file": str(p.file), "key": p.key, "message": p.message} for p in problems]
+        click.echo(json.dumps({"ok": not problems, "problems": rows}, indent=1))
+    else:
+        for problem in problems:
+            click.echo(str(problem))
+        click.echo(f"{root}: {f'{len(problems)} problems' if problems else 'sound'}")
+    return 3 if problems else 0
+
+
+@data.command()
+@click.argument("root", type=Root, metavar="DIR")
+@click.option("--limit", type=click.IntRange(min=1), default=10_000, show_default=True, help="Samples to read.")
+@_labels
+@_quiet
+@_json
+def stats(root: Path, limit: int, labels: str | None, quiet: bool, as_json: bool) -> None:
+    """What DIR holds: sizes, captions, regions and their names, depth, from evenly spaced samples."""
+    from mtv.shards import ShardDataset
+    from mtv.train.data.survey import collect_stats
+
+    dataset = ShardDataset.open(root, labels=_chosen(root, labels))
+    with _progress("read", unit="samples", enabled=not quiet) as tick:
+        found = dataclasses.asdict(collect_stats(dataset, limit=limit, progress=tick))
+    if as_json:
+        click.echo(json.dumps(found, indent=1, ensure_ascii=False))
+        return
+    for name, value in found.items():
+        click.echo(f"{name.replace('_', ' '):<18} {_text(value)}")
+
+
+def _chosen(root: Path, labels: str | None) -> tuple[str, ...]:
+    from mtv.shards import read_dataset
+    from mtv.train.data.survey import pick_labels
+
+    if labels is not None:
+        return tuple(name.strip() for name in labels.split(",") if name.strip())
+    return pick_labels(read_dataset(root))
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{k} {v:,}" for k, v in value.items()) or "none"
+    if isinstance(value, (tuple, list)):
+        return " / ".join(str(v) for v in value)
+    return f"{value:,.3g}" if isinstance(value, float) else f"{value:,}"
+
+
+@contextlib.contextmanager
+def _progress(title: str, *, unit: str, enabled: bool) -> Iterator[Callable[[int, int], object] | None]:
+    """A bar with rate and ETA on stderr, where that is a terminal."""
+    if not (enabled and sys.stderr.isatty()):
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn(title), BarColumn(24), MofNCompleteColumn(), TextColumn(f"{unit}, ETA"))
+    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(title, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -1,0 +1,134 @@
+"""The named recipes: the paper's, one for a GPU and an hour, one for two CPU cores and minutes.
+
+Each is a function that returns a frozen `Recipe`; `mtv-train recipes` prints the first line of its docstring.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+from mtv.errors import unknown
+from mtv.model.config import SIZES, PrompterConfig, SslConfig
+from mtv.model.mini_bpe import NAME as MINI_BPE
+from mtv.train.data.options import DataOptions, ViewOptions
+from mtv.train.options import LogOptions, OptimOptions, PerfOptions, SaveOptions, SslOptions
+from mtv.train.recipe import Recipe
+
+SIGLIP_TOKENIZER = "google/siglip-base-patch16-224"
+_PAPER_RUNS = {"10m": (10, 20, 4096), "50m": (50, 10, 4096), "100m": (100, 32, 8192)}
+"""Millions of samples, epochs, global batch."""
+
+
+def paper(size: str, subset: str) -> Recipe:
+    """A run of the paper: `b16` or `l16` on `10m`, `50m` or `100m` samples."""
+    millions, epochs, batch = _PAPER_RUNS[subset]
+    return Recipe(
+        name=f"mtv_{size}_{subset}",
+        model=SIZES[size],
+        tokenizer=SIGLIP_TOKENIZER,
+        samples=millions * 1_000_000 * epochs,
+        ssl=SslOptions(koleo_group=256 if size == "b16" else 128),
+        data=DataOptions(limit=millions * 1_000_000),
+        optim=OptimOptions(global_batch=batch),
+        perf=PerfOptions(precision="bf16", compile=True),
+        log=LogOptions(gradients_every=1000),
+    )
+
+
+def mtv_b16_10m() -> Recipe:
+    """ViT-B/16 at 224 px, 10M samples x 20 epochs, batch 4,096 (Table 3)."""
+    return paper("b16", "10m")
+
+
+def mtv_b16_50m() -> Recipe:
+    """ViT-B/16 at 224 px, 50M samples x 10 epochs, batch 4,096 (Table 3)."""
+    return paper("b16", "50m")
+
+
+def mtv_b16_100m() -> Recipe:
+    """ViT-B/16 at 224 px, 100M samples x 32 epochs, batch 8,192 (Table 5)."""
+    return paper("b16", "100m")
+
+
+def mtv_l16_10m() -> Recipe:
+    """ViT-L/16 at 256 px, 10M samples x 20 epochs, batch 4,096 (Table 3)."""
+    return paper("l16", "10m")
+
+
+def mtv_l16_50m() -> Recipe:
+    """ViT-L/16 at 256 px, 50M samples x 10 epochs, batch 4,096 (Table 3)."""
+    return paper("l16", "50m")
+
+
+def mtv_l16_100m() -> Recipe:
+    """ViT-L/16 at 256 px, 100M samples x 32 epochs, batch 8,192 (Table 5)."""
+    return paper("l16", "100m")
+
+
+def small() -> Recipe:
+    """A ViT-S/8 at 96 px for one GPU and about an hour, on the large miniature world or a set like CC3M."""
+    tower = {"width": 384, "layers": 12, "heads": 6, "mlp_width": 1536}
+    size = SIZES["tiny"].with_(
+        name="small",
+        vision={"image_size": 96, **tower},
+        text={"positions": 48, **tower, "layers": 6},
+        dpt={"taps": (3, 6, 9, 12), "tap_widths": (48, 96, 192, 384), "features": 64, "out_hidden": 32},
+    )
+    return Recipe(
+        name="small",
+        model=size,
+        tokenizer=MINI_BPE,
+        samples=4_000_000,
+        heads=SslConfig(prototypes=8192, hidden=1024, bottleneck=256),
+        ssl=SslOptions(koleo_group=128),
+        views=ViewOptions(local_size=48),
+        data=DataOptions(canvas=128, depth_canvas=128, cache=32 << 30),
+        optim=OptimOptions(global_batch=1024, warmup=300, lr=1e-3),
+        perf=PerfOptions(precision="bf16", compile=True),
+        log=LogOptions(gradients_every=200),
+        save=SaveOptions(every=500),
+    )
+
+
+def mini() -> Recipe:
+    """A tiny ViT at 48 px for two CPU cores and a few minutes, on the miniature world."""
+    size = SIZES["tiny"].with_(
+        name="mini",
+        vision={"image_size": 48, "width": 128, "layers": 6, "heads": 4, "mlp_width": 512},
+        text={"positions": 32, "width": 128, "layers": 2, "heads": 4, "mlp_width": 512},
+        dpt={"taps": (2, 3, 5, 6), "tap_widths": (16, 32, 64, 128), "features": 24, "out_hidden": 12},
+    )
+    return Recipe(
+        name="mini",
+        model=size,
+        tokenizer=MINI_BPE,
+        samples=96_000,
+        heads=SslConfig(prototypes=1024, hidden=256, bottleneck=64),
+        prompter=PrompterConfig(pe_high=8.0),
+        ssl=SslOptions(koleo_group=64, teacher_momentum=0.98),
+        views=ViewOptions(local_size=24, local_crops=4, min_side_px=3.0),
+        data=DataOptions(canvas=64, depth_canvas=64, cache=1 << 30, workers=0),
+        optim=OptimOptions(global_batch=64, warmup=100, lr=1e-3),
+        log=LogOptions(gradients_every=250),
+        save=SaveOptions(every=500, keep=2),
+    )
+
+
+RECIPES: Mapping[str, Callable[[], Recipe]] = MappingProxyType(
+    {
+        f.__name__: f
+        for f in (mtv_b16_10m, mtv_b16_50m, mtv_b16_100m, mtv_l16_10m, mtv_l16_50m, mtv_l16_100m, small, mini)
+    }
+)
+
+
+def get_recipe(name: str) -> Recipe:
+    """The recipe of that name.
+
+    Raises:
+        UsageError: unknown name; lists them.
+    """
+    if name not in RECIPES:
+        raise unknown("recipe", name, RECIPES)
+    return RECIPES[name]()
