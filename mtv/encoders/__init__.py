@@ -93,6 +93,8 @@ def load(
     options = merge_options(parsed.options, overrides)
     if not parsed.random:
         reject_options(options, ("seed",), "only random weights have a seed (NAME@random?seed=0)")
+    if parsed.scheme != "mtv":
+        reject_options(options, ("vision",), "only checkpoints of a run (mtv:RUN) have a student and a teacher")
     head = options.pop("depth_head", None)
     encoder = _backend(parsed.scheme)(parsed, options=options, download=download)
     check_finite(encoder.module.state_dict(), parsed.public)

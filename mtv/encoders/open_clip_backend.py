@@ -35,6 +35,7 @@ OPENAI_ENTRIES = ("input_resolution", "context_length", "vocab_size")
 # The bias of the sigmoid loss takes no part in a cosine; buffers of positions were saved by old transformers versions.
 OPTIONAL_MISSING = ("logit_bias",)
 OPTIONAL_UNEXPECTED = ("logit_bias", "*.position_ids", "attn_mask", "text.attn_mask")
+TANH = {"approximate": "tanh"}
 
 
 class OpenClipEncoder(Encoder):
@@ -97,6 +98,8 @@ def load_open_clip(spec: ModelSpec, *, options: Mapping[str, Any], download: boo
     quick_gelu, activation_source = resolve_activation(spec, source, options)
     source.config["quick_gelu"] = quick_gelu
     model = build_model(source.config, seed=options.get("seed", 0), spec=spec)
+    if source.config["vision_cfg"].get("act_kwargs") == TANH:
+        _set_tanh(model.visual)
     keys = _load_weights(model, source, options, quick_gelu)
     freeze(model)
     tower = build_tower(model.visual, pos_interp=options.get("pos_interp"))
@@ -171,6 +174,13 @@ def build_model(config: Mapping[str, Any], *, seed: int, spec: ModelSpec) -> Any
             ) from e
         except TypeError as e:
             raise CheckpointError(f"{spec.text}: open_clip does not accept the model configuration: {e}") from e
+
+
+def _set_tanh(visual: nn.Module) -> None:
+    """Obey `vision_cfg.act_kwargs` of our exports in timm towers too: open_clip reads it for its own ViT alone."""
+    for module in visual.modules():
+        if isinstance(module, nn.GELU):
+            module.approximate = "tanh"
 
 
 def _load_weights(model: Any, source: Source, options: Mapping[str, Any], quick_gelu: bool) -> KeyReport:

@@ -12,7 +12,7 @@ from mtv.errors import UsageError, unknown
 
 IMAGE_KEYS = ("size", "mean", "std", "resize", "crop_pct", "filter")
 TEXT_KEYS = ("cleaning", "caption_cleaning", "length", "tokenizer", "bos", "eos", "pad", "trim")
-MODEL_KEYS = ("quick_gelu", "pos_interp", "pooling", "subfolder", "depth_kind", "depth_head")
+MODEL_KEYS = ("quick_gelu", "pos_interp", "pooling", "subfolder", "depth_kind", "depth_head", "vision")
 LOADING_KEYS = ("seed", "allow_missing", "allow_unexpected")
 
 
@@ -69,6 +69,7 @@ PARSERS: dict[str, Callable[[Any], Any]] = {
     "subfolder": str,
     "depth_kind": str,
     "depth_head": str,
+    "vision": str,
     "seed": _whole,
     "allow_missing": _globs,
     "allow_unexpected": _globs,

@@ -65,8 +65,8 @@ def test_seed_needs_random_weights() -> None:
         load("dinov2-b14?seed=3")
 
 
-def test_trainer_runs_are_announced_not_guessed() -> None:
-    with pytest.raises(UsageError, match="cannot be loaded yet"):
+def test_a_run_that_is_not_there_is_named() -> None:
+    with pytest.raises(CheckpointError, match="runs/b16 is no directory"):
         load("mtv:runs/b16/step_048828")
 
 

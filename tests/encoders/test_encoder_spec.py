@@ -160,7 +160,7 @@ def test_reject_options_names_the_option() -> None:
 
 def test_importing_the_package_loads_no_torch() -> None:
     code = (
-        "import sys, mtv.encoders as e, mtv.encoders.policy, mtv.encoders.mtv_run, mtv.encoders.hub;"
+        "import sys, mtv.encoders as e, mtv.encoders.policy, mtv.encoders.hub;"
         "e.parse_spec('clip-b16'); e.ImageRecord;"
         "sys.exit(any(m in sys.modules for m in ('torch', 'timm', 'open_clip', 'transformers', 'PIL')))"
     )
