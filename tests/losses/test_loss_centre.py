@@ -41,6 +41,16 @@ def test_micro_batches_are_one_step_and_a_skipped_step_is_none() -> None:
     torch.testing.assert_close(whole.value[0], 0.1 * (z @ w.T).mean(0))
 
 
+def test_every_step_follows_its_own_rows_only() -> None:
+    w, first, second = torch.randn(30, 8), torch.randn(4, 8), torch.randn(6, 8)
+    centre = Centre(30, 8)
+    for rows in (first, second):
+        centre.observe(rows)
+        centre.update(w)
+    expected = 0.09 * (first @ w.T).mean(0) + 0.1 * (second @ w.T).mean(0)
+    torch.testing.assert_close(centre.value[0], expected)
+
+
 def test_an_update_without_rows_keeps_the_centre() -> None:
     centre = Centre(30, 8)
     centre.value.fill_(2.0)
