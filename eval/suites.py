@@ -10,7 +10,7 @@ from mtv.errors import unknown
 from mtv.eval.protocols import PLANNED, PROTOCOLS, not_available
 
 SUITES: dict[str, dict[str, dict[str, Any]]] = {
-    "paper": {"imagenet": {}, "coco": {}, "navi": {}, "spair": {}, "nyuv2": {}, "vqa": {}},
+    "paper": {"imagenet": {}, "coco": {}, "navi": {}, "spair": {}, "nyuv2": {}, "ade20k": {}, "vqa": {}},
     "mini": {
         "imagenet": {},
         "knn": {},

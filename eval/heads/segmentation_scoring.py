@@ -63,6 +63,11 @@ class EvalPictures:
         maps_WDhw = tokens_WhwD.to(head.conv.weight.device).permute(0, 3, 1, 2)
         return label_map(grid.windows, list(head(maps_WDhw)), content=grid.resized, size=grid.size)
 
+    def predictor(self, head: LinearHead) -> Callable[[str], np.ndarray]:
+        """Picture id to its classes, H,W at its own size."""
+        folded = fold_norm(head)
+        return lambda picture: self.predict(folded, picture, self.read(picture)).cpu().numpy()
+
 
 def score_pictures(head: LinearHead, test: EvalPictures, progress: Callable[[int, int], None]) -> list[AreaCounts]:
     """Counts of every picture at the size of its label map, in the order of `test.data.images`.

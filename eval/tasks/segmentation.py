@@ -2,17 +2,15 @@
 
 With `engine=native` every window of training and test pictures goes through the feature provider, so that another head
 needs no forward pass; heads are trained on the stored maps, and one of them is chosen on held-out training pictures.
-With `engine=mmseg` the whole work is mmsegmentation's (`mtv.eval.mmseg_engine`, an extra).
+With `engine=mmseg` the whole work is mmsegmentation's (`mtv.eval.mmseg`, an extra).
 """
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
 from typing import Any
 
 from mtv.encoders.base import Encoder
-from mtv.errors import UsageError
 from mtv.eval.datasets.base import FileRef, SegmentationSet
 from mtv.eval.features.request import FeatureRequest
 from mtv.eval.heads.segmentation_pair import SegmentationPair, open_pair
@@ -47,15 +45,13 @@ from mtv.eval.heads.segmentation_views import (
     geometry_of,
     train_id,
 )
+from mtv.eval.mmseg import engine as mmseg
 from mtv.eval.protocols_dense import SegmentationProtocol
 from mtv.eval.task import Scored, Task, TaskRun
 from mtv.eval.tasks.segmentation_report import describe_training, describe_windows, diagnosis, pictures
 from mtv.probes.segmentation_metric import constant_areas, score_areas
 from mtv.probes.segmentation_selection import best_head
 from mtv.probes.segmentation_windows import WindowGeometry
-
-MMSEG_MODULE = "mtv.eval.mmseg_engine"
-"""Module with `score(task, run) -> Scored` for `engine=mmseg`; imported when needed."""
 
 Files = dict[str, tuple[FileRef, ...]]
 """Sample id to the files that make its pixels."""
@@ -94,7 +90,7 @@ class SegmentationTask(Task[SegmentationProtocol, SegmentationPair]):
         """If native: plain training windows, augmented ones, and test windows by their size (nearly always one)."""
         p = self.protocol
         if p.engine == "mmseg":
-            self._mmseg_engine()
+            mmseg.require(p, encoder)
             return []
         tap = resolve_tap(p, encoder)
         common: dict[str, Any] = {
@@ -123,8 +119,7 @@ class SegmentationTask(Task[SegmentationProtocol, SegmentationPair]):
         """Train the heads, choose one, and score it."""
         p, data = self.protocol, run.dataset
         if p.engine == "mmseg":
-            scored: Scored = self._mmseg_engine().score(self, run)
-            return scored
+            return mmseg.score(p, run)
         tap = resolve_tap(p, run.encoder)
         tokens = WindowTokens(run.sets, tap)
         geometry = geometry_of(p, run.encoder.patch_size)
@@ -147,7 +142,7 @@ class SegmentationTask(Task[SegmentationProtocol, SegmentationPair]):
                 "iou": class_table(total, data.classes),
             },
             diagnosis=diagnosis(score_areas(total).miou, constant.miou, data.classes[outcome.frequent]),
-            pictures=lambda: pictures(data, test, outcome.head, areas),
+            pictures=lambda: pictures(data, test.predictor(outcome.head), areas),
         )
 
     def _train(
@@ -184,20 +179,6 @@ class SegmentationTask(Task[SegmentationProtocol, SegmentationPair]):
                 geometry=geometry, protocol=p, raw_to_train=train.raw_to_train, sizes=train.sizes, fill=fill
             ),
         )
-
-    def _mmseg_engine(self) -> Any:
-        """The module that runs mmsegmentation.
-
-        Raises:
-            UsageError: it is not installed.
-        """
-        try:
-            return importlib.import_module(MMSEG_MODULE)
-        except ImportError as e:
-            raise UsageError(
-                f"{self.name}: engine=mmseg is not part of this version yet ({e})",
-                "Train native heads instead: --protocol fast.",
-            ) from e
 
 
 def _grids(data: SegmentationSet, geometry: WindowGeometry, protocol: SegmentationProtocol) -> dict[str, EvalGrid]:

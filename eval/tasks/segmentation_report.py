@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -11,12 +11,10 @@ import numpy as np
 from mtv.encoders.preprocess import decode_rgb
 from mtv.eval.datasets.base import SegmentationSet
 from mtv.eval.datasets.dense_decode import read_labels
-from mtv.eval.heads.segmentation_scoring import EvalPictures
 from mtv.eval.heads.segmentation_training import Outcome, TrainingWindows
 from mtv.eval.heads.segmentation_views import EvalGrid
 from mtv.eval.segmentation_pictures import segmentation_row
 from mtv.eval.tasks.common import extremes
-from mtv.probes.segmentation_head import LinearHead, fold_norm
 from mtv.probes.segmentation_metric import AreaCounts, score_areas
 from mtv.probes.segmentation_windows import WindowGeometry
 
@@ -75,16 +73,20 @@ def diagnosis(miou: float, constant: float, name: str) -> list[str]:
 
 
 def pictures(
-    data: SegmentationSet, test: EvalPictures, head: LinearHead, areas: Sequence[AreaCounts]
+    data: SegmentationSet, predict: Callable[[str], np.ndarray], areas: Sequence[AreaCounts]
 ) -> Iterator[tuple[str, Image.Image]]:
-    """Best and worst test pictures by their own mIoU; those without labels are left out."""
+    """Best and worst test pictures by their own mIoU; those without labels are left out.
+
+    Args:
+        predict: picture id to its classes, H,W at its own size.
+        areas: counts of every picture, in the order of `data.images`.
+    """
     scores = np.array([score_areas(a).miou if a.labelled_C.any() else np.nan for a in areas])
-    ids, folded, labelled = list(data.images), fold_norm(head), np.flatnonzero(~np.isnan(scores))
+    ids, labelled = list(data.images), np.flatnonzero(~np.isnan(scores))
     for kind, places in zip(("best", "worst"), extremes(scores[labelled], _SHOWN), strict=True):
         for turn, place in enumerate(labelled[places]):
             key, score = ids[place], score_areas(areas[place])
-            pred_HW = test.predict(folded, key, test.read(key)).cpu().numpy()
             lines = [f"{key}: mIoU {score.miou:.1f} %, pixels {score.aacc:.1f} %"]
             picture = decode_rgb(data.images[key].read())
-            row = segmentation_row(picture, pred_HW, read_labels(data, key), data.classes, lines)
+            row = segmentation_row(picture, predict(key), read_labels(data, key), data.classes, lines)
             yield f"{kind}-{turn:02d}", row
