@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
-import sys
-from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +28,12 @@ def data() -> None:
 @_quiet
 def index(root: Path, quiet: bool) -> None:
     """Index the shards of DIR (images/*.tar, labels/*/*.tar); what did not change is not read again."""
+    from mtv.console import Reporter, setup_logging
     from mtv.shards import build_dataset
 
-    with _progress("index", unit="shards", enabled=not quiet) as tick:
-        info = build_dataset(root, on_shard=tick)
+    setup_logging(quiet=quiet)
+    with Reporter("index", enabled=not quiet) as reporter:
+        info = build_dataset(root, on_shard=partial(reporter.tick, "shards"))
     click.echo(f"{root}: {info.samples:,} samples in {len(info.shards)} shards, index {info.index_hash[:12]}")
     for name, entry in info.labels.items():
         click.echo(f"  {name}: {entry.samples:,} labelled ({entry.samples / info.samples:.1%})")
@@ -51,17 +51,20 @@ def check(root: Path, full: bool, labels: str | None, quiet: bool, as_json: bool
 
     Exit code 3 if anything is wrong.
     """
+    from mtv.console import Reporter, setup_logging
     from mtv.shards import ShardDataset, verify_dataset
     from mtv.train.data.options import DataOptions
     from mtv.train.data.survey import bad_samples
 
+    setup_logging(quiet=quiet)
     problems = list(verify_dataset(root, full=full))
     # A damaged index or a tar that is gone is named once, not once per sample.
     if full and all(p.key is not None for p in problems):
         dataset = ShardDataset.open(root, labels=_chosen(root, labels))
         known = {p.key for p in problems}
-        with _progress("decode", unit="samples", enabled=not quiet) as tick:
-            problems += [p for p in bad_samples(dataset, DataOptions(), progress=tick) if p.key not in known]
+        with Reporter("check", enabled=not quiet) as reporter:
+            progress = partial(reporter.tick, "samples")
+            problems += [p for p in bad_samples(dataset, DataOptions(), progress=progress) if p.key not in known]
     if as_json:
         rows = [{"file": str(p.file), "key": p.key, "message": p.message} for p in problems]
         click.echo(json.dumps({"ok": not problems, "problems": rows}, indent=1))
@@ -80,12 +83,14 @@ def check(root: Path, full: bool, labels: str | None, quiet: bool, as_json: bool
 @_json
 def stats(root: Path, limit: int, labels: str | None, quiet: bool, as_json: bool) -> None:
     """What DIR holds: sizes, captions, regions and their names, depth, from evenly spaced samples."""
+    from mtv.console import Reporter, setup_logging
     from mtv.shards import ShardDataset
     from mtv.train.data.survey import collect_stats
 
+    setup_logging(quiet=quiet)
     dataset = ShardDataset.open(root, labels=_chosen(root, labels))
-    with _progress("read", unit="samples", enabled=not quiet) as tick:
-        found = dataclasses.asdict(collect_stats(dataset, limit=limit, progress=tick))
+    with Reporter("stats", enabled=not quiet) as reporter:
+        found = dataclasses.asdict(collect_stats(dataset, limit=limit, progress=partial(reporter.tick, "samples")))
     if as_json:
         click.echo(json.dumps(found, indent=1, ensure_ascii=False))
         return
@@ -108,18 +113,3 @@ def _text(value: Any) -> str:
     if isinstance(value, (tuple, list)):
         return " / ".join(str(v) for v in value)
     return f"{value:,.3g}" if isinstance(value, float) else f"{value:,}"
-
-
-@contextlib.contextmanager
-def _progress(title: str, *, unit: str, enabled: bool) -> Iterator[Callable[[int, int], object] | None]:
-    """A bar with rate and ETA on stderr, where that is a terminal."""
-    if not (enabled and sys.stderr.isatty()):
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn(title), BarColumn(24), MofNCompleteColumn(), TextColumn(f"{unit}, ETA"))
-    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(title, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
