@@ -126,9 +126,13 @@ def _jobs(
 
 
 def _dtype_of(encoder: Encoder | torch.nn.Module | str) -> str:
+    """What the towers are in; a loaded encoder says so itself, because its depth head stays in float32."""
     if isinstance(encoder, str):
         return "fp32"
-    found = {p.dtype for p in _module_of(encoder).parameters() if p.is_floating_point()}
+    if isinstance(encoder, Encoder):
+        found = {encoder.dtype}
+    else:
+        found = {p.dtype for p in encoder.parameters() if p.is_floating_point()}
     for name, dtype in DTYPES.items():
         if found == {dtype}:
             return name

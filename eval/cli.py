@@ -6,58 +6,35 @@ run, so that `--help`, `ls`, `status`, `table` and `compare` answer at once.
 
 from __future__ import annotations
 
-import importlib
 import sys
 from collections.abc import Sequence
 
 import click
 
 from mtv import __version__
-from mtv.errors import MtvError, unknown
+from mtv import command_line as line
 
 COMMANDS = {
-    "run": "run:run",
-    "ls": "ls:ls",
-    "inspect": "inspect:inspect",
-    "data": "data:data",
-    "selftest": "selftest:selftest",
-    "status": "results:status",
-    "table": "results:table",
-    "compare": "results:compare",
-    "power": "results:power",
-    "cache": "cache:cache",
-    "depth-head": "depth_head:depth_head",
-    "depth-figure": "depth_figure:depth_figure",
+    name: f"mtv.eval.commands.{place}"
+    for name, place in {
+        "run": "run:run",
+        "ls": "ls:ls",
+        "inspect": "inspect:inspect",
+        "data": "data:data",
+        "selftest": "selftest:selftest",
+        "status": "results:status",
+        "table": "results:table",
+        "compare": "results:compare",
+        "power": "results:power",
+        "cache": "cache:cache",
+        "depth-head": "depth_head:depth_head",
+        "depth-figure": "depth_figure:depth_figure",
+    }.items()
 }
-"""Command to `module:attribute` below `mtv.eval.commands`; a module is imported when its command is asked for."""
+"""Command to `module:attribute`; a module is imported when its command is asked for."""
 
 
-class LazyGroup(click.Group):
-    """A group that imports only the command it runs."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """Names in the order of a researcher's day."""
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command of that name, or None."""
-        if cmd_name not in COMMANDS:
-            return None
-        module, _, attribute = COMMANDS[cmd_name].partition(":")
-        command = getattr(importlib.import_module(f"mtv.eval.commands.{module}"), attribute)
-        assert isinstance(command, click.Command)
-        return command
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """The command named by the first word; an unknown one is answered with the nearest spellings."""
-        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            raise unknown("command", args[0], COMMANDS)
-        return super().resolve_command(ctx, args)
-
-
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(cls=line.LazyGroup, lazy=COMMANDS, context_settings=line.CONTEXT)
 @click.version_option(__version__, prog_name="mtv-eval")
 def cli() -> None:
     """Measure any vision encoder: zero-shot, retrieval, kNN and correspondence, with intervals, from one command.
@@ -79,19 +56,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def invoke(argv: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code."""
-    try:
-        value = cli.main(args=None if argv is None else list(argv), prog_name="mtv-eval", standalone_mode=False)
-        return value if isinstance(value, int) else 0
-    except click.exceptions.Abort:
-        click.echo("interrupted", err=True)
-        return 130
-    except click.ClickException as e:
-        e.show()
-        return e.exit_code
-    except MtvError as e:
-        click.echo(f"error: {e}", err=True)
-        return e.exit_code
-    except BrokenPipeError:
-        # `mtv-eval table | head` closes our stdout; that is no failure, and a second error at exit must not appear.
-        sys.stdout = None
-        return 0
+    return line.invoke(cli, argv, name="mtv-eval")

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mtv.eval.console import duration
+from mtv.console import duration
 
 if TYPE_CHECKING:
     from mtv.encoders.base import Encoder

@@ -17,8 +17,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mtv.console import Reporter, duration
 from mtv.errors import DataError, MtvError, UsageError
-from mtv.eval.console import Reporter, duration
 from mtv.eval.datasets.base import Dataset
 from mtv.eval.environment import hardware, peak_memory_mb
 from mtv.eval.features.api import (

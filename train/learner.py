@@ -15,6 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from mtv.model.blocks import widen
 from mtv.model.model import MtvModel, Teacher, VisionOutput, teacher
 from mtv.train.data.batch import Batch, Needs
 from mtv.train.objectives.base import Context, Contrastive, Objective, Outcome, Passes, Views
@@ -149,7 +150,7 @@ class Learner(nn.Module):
             return objective.outcome(self.model, views, batch, context)
         embedded = objective.embed(self.model, views, batch)
         gradients = cached.embedded[objective.name]
-        terms = [(embedded[k].float() * gradients[k]).sum() for k in embedded]
+        terms = [(widen(embedded[k]) * gradients[k]).sum() for k in embedded]
         for own, gradient in zip(objective.scale(self.model), cached.scales[objective.name], strict=True):
             terms.append((own * gradient).sum())
         return Outcome(loss=torch.stack(terms).sum(), values={})
@@ -161,7 +162,10 @@ class Learner(nn.Module):
 
 def uses_bf16(recipe: Recipe, device_type: str) -> bool:
     """Whether the towers run in bf16 on this kind of device."""
-    return recipe.perf.precision == "bf16" or (recipe.perf.precision == "auto" and device_type == "cuda")
+    if recipe.perf.precision != "auto":
+        return recipe.perf.precision == "bf16"
+    # Without matrix units a CPU emulates bf16, slower than float32.
+    return device_type == "cuda" or (device_type == "cpu" and torch.cpu._is_amx_tile_supported())
 
 
 def _objectives(recipe: Recipe, follower: Teacher | None) -> list[Objective]:

@@ -151,7 +151,7 @@ class PerfOptions(_Checked):
     """Speed and memory; nothing here changes what is learnt beyond rounding."""
 
     precision: Literal["auto", "bf16", "fp32"] = "auto"
-    """Of the towers and of the MLPs of the heads; auto: bf16 on a GPU, fp32 on a CPU."""
+    """Of the towers and of the MLPs of the heads; auto: bf16 on a GPU and on a CPU with matrix units, else fp32."""
     compile: bool = False
     """Compile the blocks of the towers."""
     checkpoint_blocks: bool = False

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any, cast
@@ -18,6 +19,7 @@ from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 from mtv.collectives import world_size
+from mtv.encoders.placement import resolve_device
 from mtv.errors import UsageError
 from mtv.model.blocks import Block
 from mtv.model.dpt import set_convolution_precision
@@ -30,12 +32,16 @@ _TIMEOUT = timedelta(minutes=10)
 
 
 def local_device(name: str | None) -> torch.device:
-    """The device of this process: `name`, or a GPU of its own where there is one, else the CPU."""
-    if name is not None:
-        return torch.device(name)
-    if not torch.cuda.is_available():
-        return torch.device("cpu")
-    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    """The device of this process: `name`, or a GPU of its own where there is one, else the CPU.
+
+    Raises:
+        UsageError: no such device.
+    """
+    if name is None:
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda":
+        name = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+    return resolve_device(name)
 
 
 @contextlib.contextmanager
@@ -46,7 +52,13 @@ def process_group(device: torch.device) -> Iterator[None]:
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_TIMEOUT)
+    store, rank, world = next(dist.rendezvous("env://", timeout=_TIMEOUT))
+    if os.environ.get("GROUP_WORLD_SIZE", "1") == "1":
+        # torchrun keeps its store over a restart, with the addresses of the processes that are gone. (On several nodes
+        # the count can differ between them; there TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 makes it start a new store.)
+        store = dist.PrefixStore(f"attempt_{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=_TIMEOUT)
     try:
         yield
     finally:
@@ -73,8 +85,11 @@ class Parallel:
             _shard(learner)
         elif world_size() > 1:
             ids = [device.index] if device.type == "cuda" else None
-            # Centres move by the same sums everywhere; broadcasting them would only cost time.
-            self._module = DistributedDataParallel(learner, device_ids=ids, broadcast_buffers=False)
+            with warnings.catch_warnings():
+                # The option's new name exists only in the newest torch.
+                warnings.simplefilter("ignore", FutureWarning)
+                # Centres move by the same sums everywhere; broadcasting them would only cost time.
+                self._module = DistributedDataParallel(learner, device_ids=ids, broadcast_buffers=False)
         self.parameters = [p for p in learner.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(
             self.parameters,
@@ -143,10 +158,13 @@ def _prepare_blocks(learner: Learner, recipe: Recipe) -> None:
             block.forward = _checkpointed(block.forward)  # type: ignore[method-assign]
 
 
-def _checkpointed(forward: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+def _checkpointed(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
     from torch.utils.checkpoint import checkpoint
 
-    return lambda x: cast("Tensor", checkpoint(forward, x, use_reentrant=False))
+    def recomputed(x_BND: Tensor, *, last: int | None = None) -> Tensor:
+        return checkpoint(forward, x_BND, last=last, use_reentrant=False)
+
+    return recomputed
 
 
 def _shard(learner: Learner) -> None:

@@ -164,7 +164,7 @@ def _build(cls: type[T], value: Mapping[str, Any]) -> T:
     wrong = sorted(set(value) ^ known)
     if wrong:
         raise KeyError(f"fields {', '.join(wrong)}")
-    made = {}
+    made: dict[str, Any] = {}
     for name, item in value.items():
         hint = hints[name]
         if is_dataclass(hint):

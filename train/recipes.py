@@ -106,7 +106,7 @@ def mini() -> Recipe:
         samples=96_000,
         heads=SslConfig(prototypes=1024, hidden=256, bottleneck=64),
         prompter=PrompterConfig(pe_high=8.0),
-        ssl=SslOptions(koleo_group=64, teacher_momentum=0.98),
+        ssl=SslOptions(koleo_group=64, teacher_momentum=0.98, chunk_rows=256),
         views=ViewOptions(local_size=24, local_crops=4, min_side_px=3.0),
         data=DataOptions(canvas=64, depth_canvas=64, cache=1 << 30, workers=0),
         optim=OptimOptions(global_batch=64, warmup=100, lr=1e-3),
@@ -115,10 +115,28 @@ def mini() -> Recipe:
     )
 
 
+def nano() -> Recipe:
+    """The smallest model, for seconds: to try the commands out; it learns nothing to speak of."""
+    return Recipe(
+        name="nano",
+        model=SIZES["nano"],
+        tokenizer=MINI_BPE,
+        samples=320,
+        heads=SslConfig(prototypes=64, hidden=32, bottleneck=16),
+        prompter=PrompterConfig(pe_high=4.0),
+        ssl=SslOptions(koleo_group=4, teacher_momentum=0.9),
+        views=ViewOptions(local_size=16, local_crops=2, min_side_px=2.0),
+        data=DataOptions(canvas=48, depth_canvas=48, cache=64 << 20, workers=0),
+        optim=OptimOptions(global_batch=16, warmup=4, lr=1e-3),
+        log=LogOptions(every=5),
+        save=SaveOptions(every=10),
+    )
+
+
 RECIPES: Mapping[str, Callable[[], Recipe]] = MappingProxyType(
     {
         f.__name__: f
-        for f in (mtv_b16_10m, mtv_b16_50m, mtv_b16_100m, mtv_l16_10m, mtv_l16_50m, mtv_l16_100m, small, mini)
+        for f in (mtv_b16_10m, mtv_b16_50m, mtv_b16_100m, mtv_l16_10m, mtv_l16_50m, mtv_l16_100m, small, mini, nano)
     }
 )
 

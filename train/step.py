@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from mtv.collectives import all_sum, world_size
+from mtv.model.blocks import widen
 from mtv.train.data.batch import Batch
 from mtv.train.learner import Cached, Embedded
 from mtv.train.objectives.base import Context, Outcome
@@ -64,9 +65,10 @@ class Stepper:
         norm = self.parallel.clip(self.recipe.optim.clip_norm)
         values = self._means(outcomes)
         lr = learning_rate(number, self.steps, self.recipe.optim)
-        if not (math.isfinite(norm) and all(math.isfinite(v) for k, v in values.items() if k.startswith("loss"))):
+        sound = all(math.isfinite(v) for k, v in values.items() if k.startswith("loss"))
+        if not (sound and math.isfinite(norm)):
             self._discard()
-            wrong = _wrong(outcomes, batches)
+            wrong = _wrong(outcomes, batches, only_gradient=sound)
             return StepReport(values=values, lr=lr, gradient_norm=norm, wrong=wrong, skipped=True)
         for group in self.parallel.optimizer.param_groups:
             group["lr"] = lr
@@ -74,9 +76,13 @@ class Stepper:
         self._follow()
         return StepReport(values=values, lr=lr, gradient_norm=norm, wrong={}, skipped=False)
 
+    def tau_t(self, number: int) -> float:
+        """Temperature of the teacher in the update that follows `number` updates."""
+        return teacher_temperature(number, self.steps, self.recipe.ssl)
+
     def contexts(self, batches: Sequence[Batch], number: int) -> list[Context]:
         """What the losses of each micro-batch may know."""
-        tau_t = teacher_temperature(number, self.steps, self.recipe.ssl)
+        tau_t = self.tau_t(number)
         shares = [1.0] * len(batches)
         if len(batches) > 1 and batches[0].depth_valid_B is not None:
             valid = torch.stack([b.depth_valid_B.sum().float() for b in batches if b.depth_valid_B is not None])
@@ -113,7 +119,7 @@ class Stepper:
         outcomes = {}
         for objective in self.learner.contrastive:
             leaves = {
-                k: torch.cat([p[objective.name][k] for p in parts]).float().requires_grad_()
+                k: widen(torch.cat([p[objective.name][k] for p in parts])).requires_grad_()
                 for k in parts[0][objective.name]
             }
             labels = [objective.labels(b) for b in batches]
@@ -150,7 +156,7 @@ class Stepper:
             with torch.no_grad():
                 model.log_scale.clamp_(max=limit)
         if ssl is not None:
-            ssl.update_centres()
+            ssl.update_centres(self.parallel.whole)
             self.parallel.update_teacher(self.recipe.ssl.teacher_momentum)
 
     def _discard(self) -> None:
@@ -167,11 +173,13 @@ def _gradient(leaf: Tensor) -> Tensor:
     return torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
 
 
-def _wrong(outcomes: Sequence[dict[str, Outcome]], batches: Sequence[Batch]) -> dict[str, tuple[str, ...]]:
+def _wrong(
+    outcomes: Sequence[dict[str, Outcome]], batches: Sequence[Batch], *, only_gradient: bool
+) -> dict[str, tuple[str, ...]]:
     """Objectives with a loss that is not finite on this rank, or all of them if only a gradient was."""
     found: dict[str, tuple[str, ...]] = {}
     for out, batch in zip(outcomes, batches, strict=True):
         for name, outcome in out.items():
-            if not bool(torch.isfinite(outcome.loss)):
+            if only_gradient or not bool(torch.isfinite(outcome.loss)):
                 found[name] = (*found.get(name, ()), *batch.keys)
     return found

@@ -47,7 +47,7 @@ def check(
     Verdicts: ok; ok-but (usable, labelled); wrong (would falsify the number); missing. Exit code 3 if a named set is
     wrong or missing, if any found set is wrong, or if nothing is found at all.
     """
-    from mtv.eval.console import Reporter, setup_logging
+    from mtv.console import Reporter, setup_logging
     from mtv.eval.datasets.base import as_dict
     from mtv.eval.datasets.describe import describe_report
     from mtv.eval.datasets.registry import READERS, check_dataset

@@ -47,7 +47,7 @@ def make_mini(
     What is there and whole stays: a second call only verifies, an interrupted one goes on, and missing or damaged files
     are found by their hashes and made again. A folder with another world is refused.
     """
-    from mtv.eval.console import Reporter, setup_logging
+    from mtv.console import Reporter, setup_logging
     from mtv.miniworld.make import make_world
     from mtv.miniworld.spec import WorldSpec
 

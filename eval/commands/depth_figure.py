@@ -39,8 +39,8 @@ def depth_figure(models: tuple[str, ...], data: Path, task: str, out: Path, **op
     mtv-eval depth-figure -m da=hf:./depth-anything -t rel_kitti --protocol native --n 2 --data /data --out k.png
     """
     from mtv.atomic import atomic_write
+    from mtv.console import Reporter, setup_logging
     from mtv.encoders.spec import expand_specs
-    from mtv.eval.console import Reporter, setup_logging
     from mtv.eval.depth_figure import depth_figure as draw
     from mtv.eval.protocols import protocol_for
     from mtv.eval.protocols_rel import RelDepthProtocol

@@ -41,9 +41,9 @@ def depth_head(spec: str, data: Path, out: Path, **options: Any) -> None:
     mtv-eval depth-head -m timm:vit_base_patch14_dinov2.lvd142m --data /data --out dinov2.safetensors
     mtv-eval run -m 'timm:vit_base_patch14_dinov2.lvd142m?depth_head=dinov2.safetensors' -t depth --data /data
     """
+    from mtv.console import Reporter, setup_logging
     from mtv.encoders import load
     from mtv.encoders.depth_head import save_depth_head
-    from mtv.eval.console import Reporter, setup_logging
     from mtv.eval.depth_head_fit import HeadFitConfig, fit_depth_head
 
     setup_logging(verbose=options["verbose"], quiet=options["quiet"])

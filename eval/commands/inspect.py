@@ -30,8 +30,8 @@ def inspect(spec: str, settings: tuple[str, ...], device: str, dtype: str, downl
 
     Every field is followed by the rule that decided it: option, config, tag or family.
     """
+    from mtv.console import setup_logging
     from mtv.encoders import load
-    from mtv.eval.console import setup_logging
 
     setup_logging()
     _, overrides = parse_settings(settings, [])

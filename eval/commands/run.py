@@ -98,7 +98,7 @@ def run(**options: Any) -> int:
     mtv-eval run -m clip-b16 -t mini --data /miniature
     torchrun --nproc-per-node 8 -m mtv.eval run -m mtv-b16 -t imagenet --data /data --device cuda
     """
-    from mtv.eval.console import setup_logging
+    from mtv.console import setup_logging
 
     setup_logging(verbose=options["verbose"], quiet=options["quiet"])
     try:

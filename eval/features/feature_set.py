@@ -13,7 +13,8 @@ from torch import Tensor
 from mtv.errors import CacheError, UsageError
 from mtv.eval.features.rows import MemoryRow, Rows, StoredRow
 
-_OPEN_SHARDS = 32
+_OPEN_SHARDS = 16
+"""Shards that stay mapped: at most 1 GB of a store of any size."""
 
 
 class FeatureSet:

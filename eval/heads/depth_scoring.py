@@ -20,6 +20,7 @@ from mtv.eval.datasets.dense_decode import read_depth_metres
 from mtv.eval.features.api import FeatureSet
 from mtv.eval.heads.depth_tap import DepthTap
 from mtv.eval.heads.depth_views import MIRROR, PLAIN, box_of
+from mtv.eval.heads.prefetch import prefetch
 from mtv.eval.protocols_dense import NyuProtocol
 from mtv.probes.depth_frames import FrameBox
 from mtv.probes.depth_head import DepthHead, check_token_grid
@@ -91,6 +92,8 @@ class Scores:
     """With flip averaging, if the protocol says so."""
     plain: list[ImageScore]
     """Without."""
+    constant: list[ImageScore]
+    """What predicting one depth everywhere scores; empty if none was given."""
 
     def column(self, metric: str, *, plain: bool = False) -> np.ndarray:
         """float64 per picture; NaN where nothing is scored."""
@@ -101,37 +104,37 @@ class Scores:
         return float(np.nanmean(self.column(metric)))
 
 
-def score_head(head: DepthHead, test: EvalSet, progress: Callable[[int, int], None]) -> Scores:
-    """Predict and score every picture.
+def score_head(
+    head: DepthHead, test: EvalSet, progress: Callable[[int, int], None], *, constant: float | None = None
+) -> Scores:
+    """Predict and score every picture; the truth is read once for all that is scored.
+
+    Args:
+        constant: depth in metres that is scored beside the head.
 
     Raises:
         NumericalError: a prediction that is not finite and positive; names the picture.
         DataError: a depth map that cannot be read, or no picture with a scored pixel.
     """
-    averaged, plain = [], []
-    for n, item in enumerate(test.data.items.values(), start=1):
-        depth_HW, valid_HW = test.truth(item)
+    items = list(test.data.items.values())
+    scores = Scores(averaged=[], plain=[], constant=[])
+    for place, (depth_HW, valid_HW) in prefetch(range(len(items)), lambda k: test.truth(items[k]), head.weight.device):
+        item = items[place]
         pred_HW, plain_HW = test.predict(head, item)
-        averaged.append(score_image(pred_HW, depth_HW, valid_HW, name=item.id))
+        averaged = score_image(pred_HW, depth_HW, valid_HW, name=item.id)
         flipped = test.protocol.tta_flip
-        plain.append(score_image(plain_HW, depth_HW, valid_HW, name=item.id) if flipped else averaged[-1])
-        progress(n, len(test.data.items))
-    if not any(s.n for s in averaged):
+        scores.averaged.append(averaged)
+        scores.plain.append(score_image(plain_HW, depth_HW, valid_HW, name=item.id) if flipped else averaged)
+        if constant is not None:
+            everywhere_HW = torch.full_like(depth_HW, constant)
+            scores.constant.append(score_image(everywhere_HW, depth_HW, valid_HW, name=item.id))
+        progress(place + 1, len(items))
+    if not any(s.n for s in scores.averaged):
         raise DataError(
-            f"none of the {len(averaged)} test pictures has depth between {test.protocol.min_depth} and "
+            f"none of the {len(items)} test pictures has depth between {test.protocol.min_depth} and "
             f"{test.protocol.max_depth} m inside the scored part",
             "Check the depth maps and their unit.",
         )
-    return Scores(averaged=averaged, plain=plain)
-
-
-def score_constant(constant: float, test: EvalSet, progress: Callable[[int, int], None]) -> list[ImageScore]:
-    """What predicting `constant` metres everywhere scores."""
-    scores = []
-    for n, item in enumerate(test.data.items.values(), start=1):
-        depth_HW, valid_HW = test.truth(item)
-        scores.append(score_image(torch.full_like(depth_HW, constant), depth_HW, valid_HW, name=item.id))
-        progress(n, len(test.data.items))
     return scores
 
 

@@ -180,7 +180,7 @@ def train(
     total = trainer.schedule.steps
     training = HeadTraining(work, name="depth_head", parts=trainer.parts)
     first: int | None = None
-    for step, raw in prefetch(training.steps(total), batches.read):
+    for step, raw in prefetch(training.steps(total), batches.read, trainer.head.weight.device):
         first = step if first is None else first
         loss = trainer.step(step, batches.batch(raw))
         if every and visit and (step + 1) % every == 0 and step + 1 < total:

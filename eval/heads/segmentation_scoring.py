@@ -82,7 +82,7 @@ def score_pictures(head: LinearHead, test: EvalPictures, progress: Callable[[int
     def read(place: int) -> tuple[Tensor, np.ndarray]:
         return test.read(pictures[place]), read_labels(test.data, pictures[place])
 
-    for place, (tokens_WhwD, label_HW) in prefetch(range(len(pictures)), read):
+    for place, (tokens_WhwD, label_HW) in prefetch(range(len(pictures)), read, folded.conv.weight.device):
         predicted_HW = test.predict(folded, pictures[place], tokens_WhwD)
         areas.append(count_areas(predicted_HW, label_HW, len(test.data.classes), name=pictures[place]))
         progress(place + 1, len(pictures))

@@ -200,7 +200,7 @@ def train_heads(trainer: HeadTrainer, batches: WindowBatches, *, work: Path | No
     total = trainer.config.iters
     training = HeadTraining(work, name="segmentation_heads", parts={"heads": trainer})
     first: int | None = None
-    for step, raw in prefetch(training.steps(total), batches.read):
+    for step, raw in prefetch(training.steps(total), batches.read, batches.device):
         first = step if first is None else first
         try:
             losses = trainer.step(batches.batch(raw))

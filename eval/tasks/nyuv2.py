@@ -28,7 +28,6 @@ from mtv.eval.heads.depth_scoring import (
     extremes_of,
     recipes_of,
     sample_table,
-    score_constant,
     score_head,
 )
 from mtv.eval.heads.depth_tap import DepthTap, describe_input, describe_tap, resolve_tap
@@ -148,11 +147,10 @@ class NyuTask(Task[NyuProtocol, ProbeSet]):
                 visit=lambda steps, training: self._visit(run, trainer, test, steps, training),
             )
             constant = frames.median()
-        scores = score_head(trainer.head, test, lambda n, total: run.tick("evaluate", n, total, ""))
+        scores = score_head(trainer.head, test, lambda n, total: run.tick("evaluate", n, total, ""), constant=constant)
         _note(training, trainer.schedule.steps, scores)
         best = training.notes["best"] if p.eval_every else None
-        flat = score_constant(constant, test, lambda n, total: run.tick("constant", n, total, ""))
-        recipes = recipes_of(p, flat, has_best=best is not None)
+        recipes = recipes_of(p, scores.constant, has_best=best is not None)
         return Scored(
             table=sample_table(test, scores, best["rmse"] if best else None),
             recipes=recipes,

@@ -189,3 +189,12 @@ def test_half_precision_modules_are_measured_as_they_are(tiny: str, world: Path)
     assert result.protocol["params"]["tower_dtype"] == "bf16"
     assert result.run["tower_dtype"] == "bfloat16"
     assert module.patch.weight.dtype == torch.bfloat16  # type: ignore[union-attr]
+
+
+def test_an_encoder_with_a_float32_head_beside_its_tower_is_measured(tiny: str, world: Path) -> None:
+    encoder = load(f"{tiny}:build").to(dtype=torch.bfloat16)
+    encoder.module.add_module("depth_neck", nn.Linear(2, 2))
+    (result,) = evaluate(encoder, "knn", world)
+    assert result.protocol["params"]["tower_dtype"] == "bf16"
+    with pytest.raises(UsageError, match=r"torch\.bfloat16, torch\.float32"):
+        evaluate(encoder.module, "knn", world)

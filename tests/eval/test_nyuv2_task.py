@@ -412,6 +412,43 @@ def test_patch_14_pads(nyu: Path, tmp_path: Path) -> None:
     assert record.details["global_token"] == "mean of the dense map"
 
 
+def test_another_head_needs_no_forward_pass(
+    tiny_encoder: Encoder, nyu: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passes, forward = [], type(tiny_encoder).forward_features
+
+    def counted(self: Encoder, images_B3HW: torch.Tensor, **kwargs: Any) -> Any:
+        passes.append(len(images_B3HW))
+        return forward(self, images_B3HW, **kwargs)
+
+    monkeypatch.setattr(type(tiny_encoder), "forward_features", counted)
+    first, _ = probe(tiny_encoder, nyu, tmp_path / "a", cache=tmp_path / "c")
+    assert sum(passes) == 2 * len(TRAIN) + 2 * len(TEST), "two views, and every test picture with its mirror image"
+    passes.clear()
+    second, _ = probe(tiny_encoder, nyu, tmp_path / "b", cache=tmp_path / "c", spacing="log", steps=9, lr=1e-3)
+    assert passes == []
+    assert second.metrics["nyuv2/rmse"].value != first.metrics["nyuv2/rmse"].value
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_a_set_without_any_depth_is_refused(split: str, tiny_encoder: Encoder, tmp_path: Path) -> None:
+    data = write_nyu(tmp_path)
+    for name in TRAIN if split == "train" else TEST:
+        path = depth_file(data, split, name)
+        Image.fromarray(np.zeros_like(np.asarray(Image.open(path)))).save(path)
+    error = failure_of(tiny_encoder, data)
+    assert isinstance(error, DataError)
+    assert f"nyuv2 ({split})" in str(error)
+    assert "5 of 5 decoded depth maps hold no depth at all" in str(error)
+
+
+def test_frames_smaller_than_the_crop_keep_its_share(tiny_encoder: Encoder, tmp_path: Path) -> None:
+    record, table = probe(tiny_encoder, write_nyu(tmp_path / "d", size=(24, 18)), tmp_path / "o")
+    assert record.details["train_input"]["size"] == [round(18 * 416 / 480), round(24 * 544 / 640)]
+    assert (table["pixels"] <= (round(18 * 471 / 480) - round(18 * 45 / 480)) * 22).all()
+    assert np.isfinite(table["rmse"]).all()
+
+
 def test_limits_and_epochs(tiny_encoder: Encoder, nyu: Path, tmp_path: Path) -> None:
     record, table = probe(tiny_encoder, nyu, tmp_path, limit=3, train_limit=4, epochs=2.5, batch=2)
     assert len(table["rmse"]) == 3

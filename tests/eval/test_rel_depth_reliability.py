@@ -69,7 +69,7 @@ def test_an_interrupted_run_goes_on_where_it_was(
     runner = make_runner(nyu, tmp_path / "parts", cache=tmp_path / "cache")
     runner.open([job])
     with monkeypatch.context() as patch:
-        patch.setattr("mtv.eval.console.Reporter.tick", lambda self, *args: tick(*args))
+        patch.setattr("mtv.console.Reporter.tick", lambda self, *args: tick(*args))
         with pytest.raises(Stopped):
             runner.run_model(encoder, [job])
     (state,) = (tmp_path / "cache" / "work").rglob("*.json")

@@ -32,10 +32,12 @@ class Depth(Objective):
         height, width = batch.depth_BHW.shape[1:]
         prediction_BHW = model.predict_disparity(views.image, (height, width), precision=self.options.precision)
         loss, report = depth_loss(prediction_BHW, batch.depth_BHW, batch.depth_valid_B, gm_space=self.options.gm_space)
+        # Micro-batches with more labels count for more, in the logged means as in the gradient.
+        share = context.depth_share
         values = {
-            "loss/depth": loss.detach(),
-            "depth/ssi_trim": report.ssi_trim,
-            "depth/gradient": report.gradient_matching,
+            "loss/depth": share * loss.detach(),
+            "depth/ssi_trim": share * report.ssi_trim,
+            "depth/gradient": share * report.gradient_matching,
             "depth/valid_share": report.share,
         }
-        return Outcome(loss=self.options.weight * context.depth_share * loss, values=values)
+        return Outcome(loss=self.options.weight * share * loss, values=values)

@@ -7,6 +7,7 @@ here and taken over once per optimiser step.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from torch import Tensor, nn
 
@@ -59,10 +60,14 @@ class SelfSupervised(Objective):
             }
         return Outcome(loss=o.dino_weight * dino + o.ibot_weight * ibot + o.koleo_weight * koleo, values=values)
 
-    def update_centres(self) -> None:
-        """Move both centres by what the forward passes collected; before the teacher's own update of the step."""
-        self._centre("dino").update(self.teacher.dino_head.prototypes())
-        self._centre("ibot").update(self.teacher.ibot_head.prototypes())
+    def update_centres(self, whole: Callable[[Tensor], Tensor]) -> None:
+        """Move both centres by what the forward passes collected; before the teacher's own update of the step.
+
+        Args:
+            whole: the full tensor of a shard (`Parallel.whole`); all ranks call.
+        """
+        self._centre("dino").update(whole(self.teacher.dino_head.prototypes()))
+        self._centre("ibot").update(whole(self.teacher.ibot_head.prototypes()))
 
     def discard(self) -> None:
         """The step was skipped: forget what was collected."""

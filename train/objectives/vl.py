@@ -39,7 +39,11 @@ class VisionLanguage(Contrastive):
     ) -> Outcome:
         """Sigmoid loss."""
         loss = sigmoid_loss(embedded["image"], embedded["text"], log_scale, bias)
-        values = {"loss/vl": loss.detach(), "vl/scale": log_scale.detach().exp()[0], "vl/bias": bias.detach()[0]}
+        values = {
+            "loss/vl": loss.detach(),
+            "vl/scale": log_scale.detach().exp()[0],
+            "vl/bias": bias.detach().clone()[0],
+        }
         return Outcome(loss=self.options.weight * loss, values=values)
 
     def scale(self, model: MtvModel) -> tuple[Tensor, Tensor]:
