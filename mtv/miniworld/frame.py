@@ -35,7 +35,7 @@ class Seen:
         return self.pixels / self.whole if self.whole else 0.0
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Frame:
     """One picture with its truth. Pixel centres at (column + 0.5, row + 0.5)."""
 

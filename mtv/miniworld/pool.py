@@ -8,6 +8,7 @@ their parent dies; pictures in memory are bounded by a few chunks whatever the s
 from __future__ import annotations
 
 import contextlib
+import gc
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -203,6 +204,8 @@ def _start_rendering() -> None:
     _start_plain()
     torch.set_num_threads(1)
     keep_freed_memory()
+    gc.collect()
+    gc.freeze()  # the modules live as long as the process: no use to visit them in every collection
 
 
 @contextlib.contextmanager

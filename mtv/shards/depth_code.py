@@ -43,7 +43,7 @@ def encode_disparity(disparity_HW: np.ndarray, *, short_side: int = SHORT_SIDE) 
     valid = high > low
     unit_HW = (small_HW - low) / (high - low) if valid else np.zeros_like(small_HW)
     file = io.BytesIO()
-    Image.fromarray(np.rint(unit_HW * LEVELS).astype(np.uint16)).save(file, "png")
+    Image.fromarray(np.rint(unit_HW * LEVELS).astype(np.uint16)).save(file, "png", compress_level=3)
     return EncodedDepth(png=file.getvalue(), min=low, max=high, valid=valid)
 
 

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import numpy as np
 
@@ -37,8 +38,9 @@ FACING_COSINE = 0.8
 """Least cosine between where an object faces and left, right, the camera or away from it."""
 
 
+@lru_cache(maxsize=1)
 def facts_of(frame: Frame) -> Facts:
-    """Everything that may be said of a frame."""
+    """Everything that may be said of a frame; kept for the next kind of text about it."""
     width, height = frame.size
     least = max(NAMEABLE_PIXELS, math.ceil(NAMEABLE_SHARE * width * height))
     named = frame.objects(min_pixels=least, min_visibility=NAMEABLE_VISIBILITY)

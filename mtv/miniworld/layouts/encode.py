@@ -39,6 +39,12 @@ def mixed_size(spec: WorldSpec, split: str, index: int, *, shorter: float) -> tu
     return fit(shorter * w / min(w, h), shorter * h / min(w, h))
 
 
+def equal_area_size(spec: WorldSpec, split: str, index: int) -> tuple[int, int]:
+    """Width and height of a picture whose aspect is drawn and whose area is that of a square of the world's size."""
+    w, h = Draws(spec.seed, split, index, "aspect").choice(ASPECTS)
+    return fit(spec.size * (w / h) ** 0.5, spec.size * (h / w) ** 0.5)
+
+
 def jpeg(rgb_HW3: np.ndarray) -> bytes:
     """uint8 picture as JPEG without chroma subsampling, which would blur colours at these sizes."""
     file = io.BytesIO()

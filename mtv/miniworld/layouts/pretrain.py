@@ -14,7 +14,7 @@ from mtv.miniworld.frame import Frame
 from mtv.miniworld.language.captions import captions
 from mtv.miniworld.language.regions import regions
 from mtv.miniworld.layouts.base import Layout, Row, Shot
-from mtv.miniworld.layouts.encode import jpeg, mixed_size
+from mtv.miniworld.layouts.encode import equal_area_size, jpeg
 from mtv.miniworld.layouts.scales import Scale
 from mtv.miniworld.spec import SceneRequest, WorldSpec
 from mtv.shards import layout as shard_layout
@@ -52,7 +52,7 @@ class Pretrain(Layout):
         """All pictures in order."""
         found = []
         for index in range(scale.pretrain):
-            width, height = mixed_size(spec, SPLIT, index, shorter=spec.size)
+            width, height = equal_area_size(spec, SPLIT, index)
             found.append(SceneRequest(split=SPLIT, index=index, purpose="several", width=width, height=height))
         return found
 
@@ -95,7 +95,8 @@ class Pretrain(Layout):
     def readme(self) -> tuple[str, ...]:
         """Files and rules."""
         return (
-            "`images/*.tar`: `KEY.jpg`, `KEY.txt` (first caption), `KEY.json` (w, h, sha256, captions).",
+            "`images/*.tar`: `KEY.jpg`, `KEY.txt` (first caption), `KEY.json` (w, h, sha256, captions). "
+            "Square, 4:3 or 3:4, each with the area of a square of the world's size.",
             f"`labels/{REGIONS}/*.tar`: `KEY.json`, a list of box (fractions of the sides), name, score.",
             f"`labels/{DEPTH}/*.tar`: `KEY.png`, disparity in 12 bits; `*.meta.jsonl` holds minimum and "
             "maximum. At the picture's size where its shorter side is at most 192, otherwise reduced to that.",

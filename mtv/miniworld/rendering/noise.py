@@ -22,19 +22,20 @@ def _lattice(device: str) -> Tensor:
 def value_noise(x: Tensor, y: Tensor, z: Tensor) -> Tensor:
     """Smooth noise in [0, 1] with features of about unit size, periodic in 32, at any points of equal shape."""
     table = _lattice(str(x.device))
-    cells, weights = [], []
+    steps, weights = [], []
     for coordinate in (x, y, z):
         low = torch.floor(coordinate)
         f = coordinate - low
-        cells.append(low.to(torch.int64))
+        cell = low.to(torch.int64)
+        steps.append((cell & (_SIDE - 1), (cell + 1) & (_SIDE - 1)))
         weights.append(f * f * (3 - 2 * f))
     corner: dict[tuple[int, int, int], Tensor] = {}
     for i in (0, 1):
-        ix = ((cells[0] + i) & (_SIDE - 1)) * _SIDE
+        ix = steps[0][i] * _SIDE
         for j in (0, 1):
-            iy = (ix + ((cells[1] + j) & (_SIDE - 1))) * _SIDE
+            iy = (ix + steps[1][j]) * _SIDE
             for k in (0, 1):
-                corner[i, j, k] = table[iy + ((cells[2] + k) & (_SIDE - 1))]
+                corner[i, j, k] = table[iy + steps[2][k]]
     wx, wy, wz = weights
     along_z = {(i, j): _mix(corner[i, j, 0], corner[i, j, 1], wz) for i in (0, 1) for j in (0, 1)}
     along_y = [_mix(along_z[i, 0], along_z[i, 1], wy) for i in (0, 1)]

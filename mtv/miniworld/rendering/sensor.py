@@ -54,9 +54,10 @@ def _blur(image_BHWC: Tensor, sigmas: Sequence[float]) -> Tensor:
     kernel = to_device(weights / weights.sum(axis=1, keepdims=True), image_BHWC.device)[:, :, None, None, None]
     for axis in (1, 2):
         size = image_BHWC.shape[axis]
-        place = torch.arange(size, device=image_BHWC.device)
+        place = torch.arange(-_BLUR_REACH, size + _BLUR_REACH, device=image_BHWC.device).clamp(0, size - 1)
+        wide = image_BHWC.index_select(axis, place)
         out = torch.zeros_like(image_BHWC)
-        for i, tap in enumerate(taps.tolist()):
-            out = out + kernel[:, i] * image_BHWC.index_select(axis, (place + tap).clamp(0, size - 1))
+        for i in range(len(taps)):
+            out.addcmul_(kernel[:, i], wide.narrow(axis, i, size))
         image_BHWC = out
     return image_BHWC

@@ -14,7 +14,7 @@ from mtv.miniworld.rendering.surfaces import Points, to_device
 from mtv.miniworld.rendering.views import light_frame, shadow_view
 from mtv.miniworld.scene import Scene
 
-_TEXELS_PER_PIXEL = 1.5
+_TEXELS_PER_PIXEL = 1.0
 _LIFT_TEXELS = 1.5
 _SPREAD_TEXELS = 0.8
 _STEEPEST = 0.2

@@ -86,7 +86,7 @@ def nearest(packed: Packed, view: View, hits: Hits, device: torch.device) -> See
     u = ((torch.arange(view.width, device=device) + 0.5) * view.step)[None, None, :]
     v = ((torch.arange(view.height, device=device) + 0.5) * view.step)[None, :, None]
     best = torch.zeros((pictures, view.height, view.width), device=device)
-    which = torch.full_like(best, -1, dtype=torch.int64)
+    which = torch.full_like(best, -1, dtype=torch.int8)
     for k in range(MAX_PLANES):
         if np.isinf(away_BK[:, k]).all():
             continue
@@ -99,7 +99,7 @@ def nearest(packed: Packed, view: View, hits: Hits, device: torch.device) -> See
     return Seen(
         t_S=torch.where(closer, t_plane, hits.t_S),
         part_S=hits.part_S.masked_fill(closer, -1),
-        plane_S=which.flatten().masked_fill(~closer, -1),
+        plane_S=which.flatten().masked_fill(~closer, -1).to(torch.int64),
     )
 
 
