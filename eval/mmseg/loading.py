@@ -6,7 +6,7 @@ exceptions lose their fields in a pipe.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +15,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from mtv.errors import DataError, MtvError
+from mtv.eval.heads.prefetch import prefetch
 
 _AHEAD = 2
 """Samples that each worker keeps ready."""
@@ -57,6 +58,18 @@ class Samples(AbstractContextManager["Samples"]):
             label = sample["data_samples"].gt_sem_seg
             label.data = label.data.long()
         return {key: [sample[key] for sample in samples] for key in ("inputs", "data_samples")}
+
+    def batches(self, numbers: Iterable[int], size: int) -> Iterator[tuple[int, dict[str, list[Any]]]]:
+        """`(k, samples k * size to (k + 1) * size - 1)` for consecutive k, the next ones prepared meanwhile.
+
+        Raises:
+            DataError, MtvError: as `read`.
+        """
+        if self._workers:
+            # Not through a thread: a process that a pool's thread has forked fails when it ends.
+            yield from ((k, self.read(k * size, size)) for k in numbers)
+        else:
+            yield from prefetch(numbers, lambda k: self.read(k * size, size))
 
     def __exit__(self, *_: object) -> None:
         # Left to the garbage collector, workers would live on for an unknown time.

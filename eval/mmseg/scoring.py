@@ -10,7 +10,6 @@ import torch
 from mmseg.registry import METRICS
 
 from mtv.errors import NumericalError
-from mtv.eval.heads.prefetch import prefetch
 from mtv.eval.mmseg.loading import Samples
 from mtv.probes.precision import fp32_matmul
 from mtv.probes.segmentation_metric import AreaCounts, score_areas, sum_areas
@@ -49,7 +48,7 @@ def score_pictures(
     metric, total = build_metric(pictures.metainfo["classes"]), len(pictures)
     model.eval()
     with Samples(pictures, workers) as samples:
-        for place, data in prefetch(range(total), lambda k: samples.read(k, 1)):
+        for place, data in samples.batches(range(total), 1):
             metric.process(data, predict(model, data))
             progress(place + 1, total)
     # Not `evaluate`, which would wait for other processes of a group in which this one scores alone.

@@ -11,7 +11,6 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mtv.eval.heads.prefetch import prefetch
 from mtv.eval.heads.resume import HeadTraining
 from mtv.eval.mmseg.config import Setup, build_optimiser
 from mtv.eval.mmseg.loading import Samples
@@ -47,7 +46,7 @@ def train_head(
     first: int | None = None
     model.train()
     with Samples(windows, workers) as samples:
-        for step, data in prefetch(training.steps(total), lambda k: samples.read(k * batch, batch)):
+        for step, data in samples.batches(training.steps(total), batch):
             first = step if first is None else first
             training.notes["lr"] = wrapper.get_lr()["lr"][0]
             with fp32_matmul():
