@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 COLOUR_MAP = "viridis"
 """Rises evenly in lightness, so it reads without colours too."""
+_COLOURS = 256
 _GAP = 6
 _MISSING = (255, 255, 255)
 
@@ -57,7 +58,8 @@ def coloured(values_HW: np.ndarray, low: float, high: float, shown_HW: np.ndarra
     """`values_HW` from `low` to `high` in the colour map, white where not `shown_HW`."""
     from matplotlib import colormaps
 
+    colours_K3 = np.rint(255 * colormaps[COLOUR_MAP](np.arange(_COLOURS))[:, :3]).astype(np.uint8)
     share_HW = np.clip((values_HW - low) / (high - low), 0, 1)
-    rgb_HW3 = np.rint(255 * colormaps[COLOUR_MAP](share_HW)[..., :3]).astype(np.uint8)
+    rgb_HW3 = colours_K3[np.minimum((share_HW * _COLOURS).astype(np.intp), _COLOURS - 1)]
     rgb_HW3[~shown_HW] = _MISSING
     return Image.fromarray(rgb_HW3)

@@ -172,5 +172,5 @@ class ResultStore:
 
     def _write_picture(self, path: Path, name: str, image: Image.Image) -> str:
         target = path.with_suffix("") / f"{slug(name)}.webp"
-        atomic_write(target, lambda p: image.convert("RGB").save(p, format="WEBP", quality=80))
+        atomic_write(target, lambda p: image.convert("RGB").save(p, format="WEBP", quality=80, method=2))
         return f"{target.parent.name}/{target.name}"
