@@ -69,7 +69,8 @@ class SslOptions(_Checked):
     freeze_prototypes: int = 0
     """First steps in which the prototypes get no gradient."""
     alarm: float = 0.05
-    """Share of ln K: target entropy nearer than this to 0 or to ln K raises the collapse alarm."""
+    """The collapse alarm rings when the mean target has less entropy than this share of ln K (one prototype for all),
+    or the targets are nearer to ln K than a tenth of this share (all prototypes alike)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -20,7 +20,6 @@ from torch.nn.parallel import DistributedDataParallel
 
 from mtv.collectives import world_size
 from mtv.encoders.placement import resolve_device
-from mtv.errors import UsageError
 from mtv.model.blocks import Block
 from mtv.model.dpt import set_convolution_precision
 from mtv.train.data.batch import Batch
@@ -169,8 +168,6 @@ def _checkpointed(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 def _shard(learner: Learner) -> None:
     """Blocks apart, everything else with the root, which stays whole for the pass: its parts are called by methods."""
-    if learner.recipe.perf.parallel != "fsdp":
-        raise UsageError("perf.parallel must be fsdp to shard")
     towers: list[nn.Module] = [learner.model.vision]
     towers += [learner.model.text] if learner.model.text is not None else []
     towers += [learner.teacher.vision] if learner.teacher is not None else []

@@ -13,7 +13,11 @@ from mtv.eval.commands.output import show_rows
 @click.command(name="make-mini")
 @click.option("--out", type=DirPath, required=True, help="Folder of the world; holds one world, whole or in part.")
 @click.option(
-    "--size", type=int, default=96, show_default=True, help="Shorter side of ordinary pictures, 32 to 512 px."
+    "--size",
+    type=int,
+    default=96,
+    show_default=True,
+    help="Shorter side of ordinary pictures, 32 to 512 px; pretraining pictures have that square's area.",
 )
 @click.option(
     "--scale",

@@ -170,3 +170,28 @@ def naive_miou(counts_3C: np.ndarray) -> float:
         if p + g - i > 0:
             ious.append(i / (p + g - i))
     return 100 * sum(ious) / len(ious)
+
+
+PATCH_14 = """
+import torch
+from torch import nn
+
+
+class Coarse(nn.Module):
+    patch_size, size, mean, std, resize = 14, 56, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25), "squash"
+
+    def __init__(self):
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            self.patch = nn.Conv2d(3, 16, 14, 14)
+
+    def forward(self, x):
+        y = self.patch(x)
+        return y, y.mean((2, 3))
+
+
+def build():
+    return Coarse().eval()
+"""
+"""Source of a model whose patch of 14 does not divide usual crops."""

@@ -12,7 +12,7 @@ import pytest
 import torch
 from dense_files import save
 from run_helpers import Table, make_job, make_runner, measure
-from segmentation_files import VOID, N, picture_of, write_camvid, write_toy_ade
+from segmentation_files import PATCH_14, VOID, N, picture_of, write_camvid, write_toy_ade
 
 from mtv.encoders import load
 from mtv.encoders.base import Encoder
@@ -158,30 +158,6 @@ def test_labels_are_scored_at_the_size_of_the_png(tiny_encoder: Encoder, camvid:
         rows = table["cluster_id"] == f"p{number:02d}"
         assert table["labelled"][rows].tolist() == np.bincount(raw_HW[raw_HW != VOID], minlength=N).tolist()
         assert table["predicted"][rows].sum() == table["labelled"][rows].sum()
-
-
-PATCH_14 = """
-import torch
-from torch import nn
-
-
-class Coarse(nn.Module):
-    patch_size, size, mean, std, resize = 14, 56, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25), "squash"
-
-    def __init__(self):
-        super().__init__()
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            self.patch = nn.Conv2d(3, 16, 14, 14)
-
-    def forward(self, x):
-        y = self.patch(x)
-        return y, y.mean((2, 3))
-
-
-def build():
-    return Coarse().eval()
-"""
 
 
 def test_patch_14_keeps_the_tokens_and_says_so(camvid: Path, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import torch
 from dense_files import save
 from run_helpers import Table, make_job, make_runner, measure
 from segmentation_files import (
+    PATCH_14,
     VOID,
     LiteralProbe,
     N,
@@ -269,30 +270,6 @@ def test_both_splits_belong_to_the_result(tiny_encoder: Encoder, camvid: Path, t
     assert fewer.data["fingerprint"] != before.data["fingerprint"]
     assert before.data["counts"] == {"images": 6, "train images": 12, "classes": N}
     assert before.data["label"] == "subset (6 of 233), trained on subset (12 of 367)"
-
-
-PATCH_14 = """
-import torch
-from torch import nn
-
-
-class Coarse(nn.Module):
-    patch_size, size, mean, std, resize = 14, 56, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25), "squash"
-
-    def __init__(self):
-        super().__init__()
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            self.patch = nn.Conv2d(3, 16, 14, 14)
-
-    def forward(self, x):
-        y = self.patch(x)
-        return y, y.mean((2, 3))
-
-
-def build():
-    return Coarse().eval()
-"""
 
 
 def test_patch_14_keeps_the_tokens(camvid: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from checkpoint_world import DATA, assert_equal, copied, everything, save, trained_parallel
+from checkpoint_world import DATA, assert_equal, everything, save
 from safetensors.torch import load_file
 from synthetic import build, take_steps, tiny_recipe
 
@@ -20,28 +20,6 @@ from mtv.train.parallel import Parallel
 from mtv.train.run_folder import OPTIMIZER, read_recipe, step_folders
 
 SETS = [("vl",), ("ssl",), ("depth",), ("vl", "ground"), ("vl", "ssl", "ground", "depth")]
-
-
-@pytest.fixture(scope="module")
-def trained() -> Parallel:
-    return trained_parallel()
-
-
-@pytest.fixture(scope="module")
-def saved(trained: Parallel, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Its step folder; read only."""
-    return save(tmp_path_factory.mktemp("run"), trained, 3)
-
-
-@pytest.fixture
-def folder(saved: Path, tmp_path: Path) -> Path:
-    """A copy of it to break."""
-    return copied(saved, tmp_path / "run")
-
-
-@pytest.fixture
-def fresh() -> Parallel:
-    return build(tiny_recipe())
 
 
 @pytest.mark.parametrize("tasks", SETS, ids="+".join)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from checkpoint_world import copied, save, trained_parallel, tree
+from checkpoint_world import save, tree
 from synthetic import build, synthetic_batch, tiny_recipe
 from torch.nn import functional as F
 
@@ -28,22 +28,6 @@ EXPORTED = {
     "tokenizer.json",
     "tokenizer_config.json",
 }
-
-
-@pytest.fixture(scope="module")
-def trained() -> Parallel:
-    return trained_parallel()
-
-
-@pytest.fixture(scope="module")
-def saved(trained: Parallel, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Step folder of a run; read only."""
-    return save(tmp_path_factory.mktemp("run"), trained, 3)
-
-
-@pytest.fixture
-def folder(saved: Path, tmp_path: Path) -> Path:
-    return copied(saved, tmp_path / "run")
 
 
 @pytest.mark.parametrize("whole_run", [True, False])

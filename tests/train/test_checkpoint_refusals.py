@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from checkpoint_world import DATA, assert_equal, copied, everything, reseal, save, trained_parallel, tree
+from checkpoint_world import DATA, assert_equal, everything, reseal, save, tree
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from synthetic import build, tiny_recipe
@@ -21,28 +21,6 @@ from mtv.train import checkpoint
 from mtv.train.checkpoint import load_checkpoint, newest_checkpoint, read_state
 from mtv.train.parallel import Parallel
 from mtv.train.run_folder import OPTIMIZER
-
-
-@pytest.fixture(scope="module")
-def trained() -> Parallel:
-    return trained_parallel()
-
-
-@pytest.fixture(scope="module")
-def saved(trained: Parallel, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Its step folder; read only."""
-    return save(tmp_path_factory.mktemp("run"), trained, 3)
-
-
-@pytest.fixture
-def folder(saved: Path, tmp_path: Path) -> Path:
-    """A copy of it to break."""
-    return copied(saved, tmp_path / "run")
-
-
-@pytest.fixture
-def fresh() -> Parallel:
-    return build(tiny_recipe())
 
 
 def _flip(file: Path) -> None:

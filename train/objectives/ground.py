@@ -6,6 +6,7 @@ encodes the distinct names of each and compares slots, which is the same number.
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from mtv.collectives import gather_rows
@@ -55,9 +56,9 @@ class Grounding(Contrastive):
         region_BRD = model.prompter(views.image.tokens_BND, box_BR4)
         if not self.options.unique_text:
             return {"region": region_BRD, "name": model.text(text_BRT.flatten(0, 1)).unflatten(0, name_BR.shape)}
-        _, row_S = name_BR.flatten().unique(return_inverse=True)
-        first_U = row_S.new_full((int(row_S.max()) + 1,), len(row_S))
-        first_U = first_U.scatter_reduce(0, row_S, row_S.new_tensor(range(len(row_S))), "amin")
+        ids_U, row_S = name_BR.flatten().unique(return_inverse=True)
+        slots_S = torch.arange(len(row_S), device=row_S.device)
+        first_U = torch.full_like(ids_U, len(row_S)).scatter_reduce(0, row_S, slots_S, "amin")
         name_UD = model.text(text_BRT.flatten(0, 1)[first_U])
         return {"region": region_BRD, "name": name_UD[row_S].unflatten(0, name_BR.shape)}
 
