@@ -8,6 +8,7 @@ they share parameters may change between two sessions of a run.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ from mtv.train.parallel import Parallel
 from mtv.train.recipe import Recipe, differences
 from mtv.train.run_folder import OPTIMIZER, STATE, new_step, newest_checkpoint, read_state, seal, verify, write_recipe
 from mtv.train.whole import gathered, on_first, put, settle
+from mtv.training_record import TrainingRecord
 
 __all__ = ["RunState", "load_checkpoint", "newest_checkpoint", "read_state", "save_checkpoint", "start_from"]
 
@@ -73,13 +75,17 @@ def save_checkpoint(
     """
     learner = parallel.learner
     settle(learner)
+    training = {
+        "training": training_record(learner.recipe, state.samples_seen, data_hash).to_dict(),
+        "recipe": learner.recipe.to_dict(),
+    }
     tensors = gathered(learner.state_dict())
     moments = gathered(optimizer_state(learner, parallel.optimizer))
 
     def write() -> Path:
         check_finite(moments, OPTIMIZER)
         with new_step(run, state.step, keep=keep) as folder:
-            _export(learner, tensors, folder, tokenizer)
+            _export(learner, tensors, folder, tokenizer, training)
             atomic_write(folder / OPTIMIZER, lambda p: save_file(moments, p))
             seal(folder, {**asdict(state), **_origin(learner, data_hash)})
         write_recipe(run, learner.recipe)
@@ -120,7 +126,28 @@ def load_checkpoint(folder: Path, parallel: Parallel, *, data_hash: str | None, 
     return RunState(step=saved["step"], samples_seen=saved["samples_seen"], skipped_in_a_row=saved["skipped_in_a_row"])
 
 
-def _export(learner: Learner, tensors: dict[str, Tensor], folder: Path, tokenizer: Tokenizer | None) -> None:
+def training_record(recipe: Recipe, samples_seen: int, data_hash: str) -> TrainingRecord:
+    """What a checkpoint after `samples_seen` samples tells those who measure it."""
+    return TrainingRecord(
+        recipe=recipe.name,
+        recipe_hash=recipe.hash,
+        study_hash=recipe.study_hash,
+        size=recipe.model.name,
+        objectives=recipe.tasks,
+        seed=recipe.seed,
+        samples=samples_seen,
+        samples_total=recipe.steps * recipe.batch,
+        data_hash=data_hash,
+    )
+
+
+def _export(
+    learner: Learner,
+    tensors: dict[str, Tensor],
+    folder: Path,
+    tokenizer: Tokenizer | None,
+    training: Mapping[str, Any],
+) -> None:
     """Build model and teacher around the whole tensors, without memory of their own, and export them."""
     model = learner.model
     with torch.device("meta"):
@@ -130,7 +157,6 @@ def _export(learner: Learner, tensors: dict[str, Tensor], folder: Path, tokenize
     if follower is not None:
         follower.load_state_dict(_under("teacher", tensors), assign=True)
     centres = {name.removesuffix(".value"): tensor for name, tensor in _under("centres", tensors).items()}
-    training = learner.recipe.to_dict()
     export_hf(whole, folder, tokenizer=tokenizer, teacher=follower, centres=centres, training=training)
 
 

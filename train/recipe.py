@@ -104,7 +104,12 @@ class Recipe:
     @property
     def hash(self) -> str:
         """Of everything that decides what is learnt."""
-        return sha256_json({k: v for k, v in _flat(self.to_dict()).items() if not _is_free(k)})
+        return sha256_json(_learnt(self.to_dict()))
+
+    @property
+    def study_hash(self) -> str:
+        """Of the same without objectives and seed: what all runs of a study of objectives share."""
+        return sha256_json(_learnt(self.to_dict(), leave_out=("tasks", "seed")))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
@@ -143,6 +148,11 @@ def differences(saved: Recipe, asked: Recipe) -> list[str]:
     a, b = _flat(saved.to_dict()), _flat(asked.to_dict())
     return [f"{k}: {a.get(k)!r} -> {b.get(k)!r}" for k in sorted(a.keys() | b.keys()) if a.get(k) != b.get(k)
             and not _is_free(k)]  # fmt: skip
+
+
+def _learnt(value: dict[str, Any], leave_out: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The fields that decide what is learnt, under dotted names."""
+    return {k: v for k, v in _flat(value).items() if not _is_free(k) and k not in leave_out}
 
 
 def _is_free(key: str) -> bool:

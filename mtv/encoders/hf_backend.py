@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from mtv.encoders.build import activation_of, freeze, make_info, plain
@@ -26,6 +27,7 @@ from mtv.encoders.records import ImageRecord, KeyReport
 from mtv.encoders.spec import ModelSpec
 from mtv.encoders.text import NO_TEXT
 from mtv.errors import UsageError
+from mtv.training_record import read_training
 
 POOLINGS = {"cls": "CLS after the final norm", "mean": "mean of patch tokens after the final norm"}
 _UNSTABLE_KEYS = ("transformers_version", "torch_dtype", "dtype", "architectures", "id2label", "label2id")
@@ -87,6 +89,8 @@ def load_hf(spec: ModelSpec, *, options: Mapping[str, Any], download: bool) -> H
         keys=keys,
         depth_head=head,
     )
+    if files.weights is not None:
+        info = replace(info, training=read_training(Path(files.directory)))
     return HfEncoder(model, layout, text, info) if depth is None else HfDepthEncoder(model, depth, layout, info)
 
 

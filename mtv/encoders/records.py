@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, get_args
 
 from mtv.errors import UsageError
+from mtv.training_record import TrainingRecord
 
 Resize = Literal["crop", "squash", "border"]
 Filter = Literal["bicubic", "bilinear", "nearest"]
@@ -180,6 +181,8 @@ class EncoderInfo:
     """Missing and unexpected keys."""
     depth_head: DepthHeadRecord | None = None
     """Depth head, none for encoders without one."""
+    training: TrainingRecord | None = None
+    """Which run of `mtv-train` made the weights; none for models from elsewhere."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values in the schema of the result record."""

@@ -24,9 +24,9 @@ from mtv.model.hf_keys import to_hf
 from mtv.model.model import MtvModel
 from mtv.model.teacher import Teacher
 from mtv.model.tokenizer import Tokenizer
+from mtv.training_record import FILE as TRAINING_FILE
 
 WEIGHTS = "model.safetensors"
-TRAINING = "mtv_training.json"
 
 
 def tower_state(model: MtvModel) -> dict[str, Tensor]:
@@ -52,7 +52,7 @@ def export_hf(
         tokenizer: the run's; None only for a model without a text tower.
         teacher: shipped in the heads file.
         centres: `dino` and `ibot` to [1, K], shipped in the heads file.
-        training: the resolved training configuration, plain values.
+        training: the training record and the resolved recipe, plain values.
 
     Raises:
         UsageError: no tokenizer for a text tower, or one that does not fit it.
@@ -68,7 +68,7 @@ def export_hf(
         atomic_write_json(directory / "processor_config.json", {"processor_class": "SiglipProcessor"})
     atomic_write_json(directory / "preprocessor_config.json", preprocessor_json(model.size))
     if training is not None:
-        atomic_write_json(directory / TRAINING, dict(training))
+        atomic_write_json(directory / TRAINING_FILE, dict(training))
     save_heads(directory / HEADS_FILE, model, teacher=teacher, centres=centres)
     atomic_write_json(directory / "config.json", config_json(model.size, text=model.text is not None))
     # transformers refuses a file that does not name its framework.

@@ -16,7 +16,7 @@ from mtv.encoders import load
 from mtv.errors import CacheError, CheckpointError, UsageError
 from mtv.train.export import export_run, inspect_run
 from mtv.train.parallel import Parallel
-from mtv.train.run_folder import write_recipe
+from mtv.train.run_folder import read_state, write_recipe
 
 EXPORTED = {
     "config.json",
@@ -61,6 +61,21 @@ def test_a_run_is_an_encoder(saved: Path, trained: Parallel) -> None:
     with torch.no_grad():
         ours_BHW = model.predict_disparity(model.vision(images_BCHW, taps=model.size.dpt.taps), (32, 32))
         torch.testing.assert_close(encoder.forward_depth(images_BCHW), ours_BHW, rtol=1e-4, atol=1e-5)
+
+
+def test_encoders_say_what_they_were_trained_on(saved: Path, trained: Parallel, tmp_path: Path) -> None:
+    recipe = trained.learner.recipe
+    export_run(saved, tmp_path / "out", "hf")
+    for spec in (f"mtv:{saved.parent}", f"hf:{tmp_path / 'out'}"):
+        record = load(spec).info.training
+        assert record is not None
+        assert (record.objectives, record.seed, record.size) == (recipe.tasks, recipe.seed, recipe.model.name)
+        assert (record.recipe_hash, record.samples_total) == (recipe.hash, recipe.steps * recipe.batch)
+        assert record.samples == read_state(saved)["samples_seen"]
+    assert load(f"hf:{tmp_path / 'out'}@random").info.training is None
+    other = recipe.set(["seed=7", "tasks=vl"])
+    assert other.hash != recipe.hash
+    assert other.study_hash == recipe.study_hash != recipe.set(["optim.lr=1"]).study_hash
 
 
 def test_export_without_text_tower(tmp_path: Path) -> None:
