@@ -58,8 +58,77 @@ def flip_average(plain_B1HW: Tensor, mirrored_B1HW: Tensor) -> Tensor:
     return (plain_B1HW + mirrored_B1HW.flip(-1)) / 2
 
 
+@dataclass(frozen=True, kw_only=True)
+class ScoredPixels:
+    """True depth of one image where it is scored, ready for any number of predictions."""
+
+    shape: torch.Size
+    """Of the image."""
+    index_N: Tensor
+    """int64: places of the scored pixels in the flattened image."""
+    depth_N: Tensor
+    """float64, metres."""
+    log_N: Tensor
+    """Its natural logarithm."""
+
+    @classmethod
+    def of(cls, depth_HW: Tensor, valid_HW: Tensor, *, name: str = "image") -> ScoredPixels:
+        """Gather the pixels where `valid_HW` holds.
+
+        Raises:
+            UsageError: shapes that differ.
+        """
+        if depth_HW.shape != valid_HW.shape:
+            raise UsageError(f"{name}: depth {tuple(depth_HW.shape)}, mask {tuple(valid_HW.shape)}: they differ in size")
+        index_N = valid_HW.flatten().nonzero()[:, 0]
+        depth_N = depth_HW.flatten().index_select(0, index_N).double()
+        return cls(shape=depth_HW.shape, index_N=index_N, depth_N=depth_N, log_N=depth_N.log())
+
+    def score(self, pred_HW: Tensor, *, name: str = "image") -> ImageScore:
+        """All metrics of one prediction.
+
+        Args:
+            pred_HW: predicted depth, metres, in the true depth's frame.
+            name: what errors call the image.
+
+        Raises:
+            UsageError: another shape.
+            NumericalError: a prediction that is not finite and positive where it is scored.
+        """
+        if pred_HW.shape != self.shape:
+            raise UsageError(f"{name}: prediction {tuple(pred_HW.shape)}, depth {tuple(self.shape)}: they differ in size")
+        n, depth_N = len(self.depth_N), self.depth_N
+        if not n:
+            return empty_score()
+        pred_N = pred_HW.flatten().index_select(0, self.index_N).double()
+        _refuse_bad(pred_N, name)
+        gap_N, gap_log_N = pred_N - depth_N, pred_N.log() - self.log_N
+        ratio_N = torch.maximum(pred_N / depth_N, depth_N / pred_N)
+        sums = [torch.count_nonzero(ratio_N < _RATIO**k) for k in (1, 2, 3)]
+        sums += [(gap_N.abs() / depth_N).sum(), (gap_N.square() / depth_N).sum(), gap_N.square().sum()]
+        sums += [gap_log_N.abs().sum(), gap_log_N.square().sum(), gap_log_N.sum()]
+        a1, a2, a3, abs_rel, sq_rel, square, log, log_square, log_mean = (
+            torch.stack([s.double() for s in sums]) / n
+        ).tolist()
+        # Rounding can take the variance of a constant error below 0, where the reference turns NaN into 0.
+        silog = 100 * math.sqrt(max(log_square - log_mean**2, 0))
+        numbers = (a1, a2, a3, abs_rel, sq_rel, math.sqrt(square), log / math.log(10), math.sqrt(log_square), silog)
+        return ImageScore(n=n, values=dict(zip(METRICS, numbers, strict=True)))
+
+
+def _refuse_bad(pred_N: Tensor, name: str) -> None:
+    low, high = torch.aminmax(pred_N)
+    if low > 0 and high < math.inf:  # Both false where a value is NaN.
+        return
+    bad = int((~(torch.isfinite(pred_N) & (pred_N > 0))).sum())
+    raise NumericalError(
+        f"{name}: {bad} of {len(pred_N)} scored pixels have a predicted depth that is not finite and positive",
+        "A depth head's output is positive metres; check its weights and this picture.",
+    )
+
+
 def score_image(pred_HW: Tensor, depth_HW: Tensor, valid_HW: Tensor, *, name: str = "image") -> ImageScore:
-    """All metrics of one image over its valid pixels.
+    """All metrics of one image over its valid pixels: `ScoredPixels` for a single prediction.
 
     Args:
         pred_HW: predicted depth, metres, in the true depth's frame.
@@ -71,32 +140,7 @@ def score_image(pred_HW: Tensor, depth_HW: Tensor, valid_HW: Tensor, *, name: st
         UsageError: shapes that differ.
         NumericalError: a prediction that is not finite and positive where it is scored.
     """
-    if not pred_HW.shape == depth_HW.shape == valid_HW.shape:
-        raise UsageError(
-            f"{name}: prediction {tuple(pred_HW.shape)}, depth {tuple(depth_HW.shape)} and mask "
-            f"{tuple(valid_HW.shape)} differ in size"
-        )
-    pred_N, depth_N = pred_HW[valid_HW].double(), depth_HW[valid_HW].double()
-    if not len(depth_N):
-        return empty_score()
-    bad = int((~(torch.isfinite(pred_N) & (pred_N > 0))).sum())
-    if bad:
-        raise NumericalError(
-            f"{name}: {bad} of {len(pred_N)} scored pixels have a predicted depth that is not finite and positive",
-            "A depth head's output is positive metres; check its weights and this picture.",
-        )
-    gap_N, gap_log_N = pred_N - depth_N, pred_N.log() - depth_N.log()
-    ratio_N = torch.maximum(pred_N / depth_N, depth_N / pred_N)
-    sums = [(ratio_N < _RATIO**k).sum() for k in (1, 2, 3)]
-    sums += [(gap_N.abs() / depth_N).sum(), (gap_N.square() / depth_N).sum(), gap_N.square().sum()]
-    sums += [gap_log_N.abs().sum(), gap_log_N.square().sum(), gap_log_N.sum()]
-    a1, a2, a3, abs_rel, sq_rel, square, log, log_square, log_mean = (
-        torch.stack([s.double() for s in sums]) / len(depth_N)
-    ).tolist()
-    # Rounding can take the variance of a constant error below 0, where the reference turns NaN into 0.
-    silog = 100 * math.sqrt(max(log_square - log_mean**2, 0))
-    numbers = (a1, a2, a3, abs_rel, sq_rel, math.sqrt(square), log / math.log(10), math.sqrt(log_square), silog)
-    return ImageScore(n=len(depth_N), values=dict(zip(METRICS, numbers, strict=True)))
+    return ScoredPixels.of(depth_HW, valid_HW, name=name).score(pred_HW, name=name)
 
 
 def summarise(scores: Sequence[ImageScore]) -> dict[str, float]:

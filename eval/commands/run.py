@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from mtv.allocator import keep_freed_memory
 from mtv.errors import UsageError
 from mtv.eval.commands.options import (
     DirPath,
@@ -123,6 +124,8 @@ def _run(options: dict[str, Any]) -> int:
     from mtv.eval.store import ResultStore
 
     settings = _run_options(options)
+    if settings.device == "cpu":
+        keep_freed_memory()
     runner = Runner(options["data"], ResultStore(options["out"]), settings)
     runner.open(jobs)
     for spec in specs:

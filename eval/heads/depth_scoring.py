@@ -24,7 +24,7 @@ from mtv.eval.heads.prefetch import prefetch
 from mtv.eval.protocols_dense import NyuProtocol
 from mtv.probes.depth_frames import FrameBox
 from mtv.probes.depth_head import DepthHead, check_token_grid
-from mtv.probes.depth_metrics import METRICS, ImageScore, flip_average, score_image, valid_mask
+from mtv.probes.depth_metrics import METRICS, ImageScore, ScoredPixels, flip_average, valid_mask
 from mtv.recipes import Recipe
 
 _NAMES = {"a1": "delta1", "a2": "delta2", "a3": "delta3"}
@@ -118,16 +118,18 @@ def score_head(
     """
     items = list(test.data.items.values())
     scores = Scores(averaged=[], plain=[], constant=[])
-    for place, (depth_HW, valid_HW) in prefetch(range(len(items)), lambda k: test.truth(items[k]), head.weight.device):
+
+    def scored(place: int) -> ScoredPixels:
+        return ScoredPixels.of(*test.truth(items[place]), name=items[place].id)
+
+    for place, truth in prefetch(range(len(items)), scored, head.weight.device):
         item = items[place]
         pred_HW, plain_HW = test.predict(head, item)
-        averaged = score_image(pred_HW, depth_HW, valid_HW, name=item.id)
-        flipped = test.protocol.tta_flip
+        averaged = truth.score(pred_HW, name=item.id)
         scores.averaged.append(averaged)
-        scores.plain.append(score_image(plain_HW, depth_HW, valid_HW, name=item.id) if flipped else averaged)
+        scores.plain.append(truth.score(plain_HW, name=item.id) if test.protocol.tta_flip else averaged)
         if constant is not None:
-            everywhere_HW = torch.full_like(depth_HW, constant)
-            scores.constant.append(score_image(everywhere_HW, depth_HW, valid_HW, name=item.id))
+            scores.constant.append(truth.score(torch.full(truth.shape, constant), name=item.id))
         progress(place + 1, len(items))
     if not any(s.n for s in scores.averaged):
         raise DataError(

@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from mtv.allocator import keep_freed_memory
 from mtv.encoders import load
 from mtv.encoders.base import Encoder
 from mtv.eval.features.extract import auto_batch_size
@@ -45,6 +46,7 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=1.0, help="part of the pictures (default: 1, all)")
     options = parser.parse_args()
     logging.basicConfig(level=logging.ERROR)
+    keep_freed_memory()  # as `mtv-eval run` does on a CPU
     encoder = load(options.model)
     names = ("task", "images", "whole s", "passes s", "ratio", "CPU ratio", "extract s", "score s", "drift")
     sys.stdout.write("".join(f"{name:>11}" for name in names) + "\n")
