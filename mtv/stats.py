@@ -19,6 +19,7 @@ import numpy as np
 
 from mtv.closed_forms import Power, holm, mcnemar, newcombe, power, wilson
 from mtv.errors import UsageError
+from mtv.joint import aligned, combined, leaves_of
 from mtv.recipes import Recipe
 from mtv.resampling import Plan, Table, Units, plan, replicates, resample_counts, units_of
 from mtv.results import MetricValue
@@ -60,29 +61,12 @@ def evaluate(
         NumericalError: NaN or infinity in a column in use; names the sample.
     """
     units = units_of(table)
-    parts = {name: _leaves(name, recipes) for name in recipes}
+    parts = {name: leaves_of(name, recipes) for name in recipes}
     plans = {name: plan(name, r, table, units) for name, r in recipes.items() if not r.of}
     drawn = _draw([plans], _needed(recipes, parts, plans), units, n_resamples, seed)[0]
     ones = np.ones((1, units.n))
     points = {name: p.values(ones) for name, p in plans.items() if p is not None}
     return {name: _metric(name, recipes, parts[name], plans, points, drawn) for name in recipes}
-
-
-def _leaves(name: str, recipes: Mapping[str, Recipe], seen: tuple[str, ...] = ()) -> tuple[str, ...]:
-    """The ratio and median metrics below `name`."""
-    if name in seen:
-        raise UsageError(f"metric {name} is defined through itself: {' -> '.join((*seen, name))}")
-    if not recipes[name].of:
-        return (name,)
-    below = [_leaves(_resolve(name, part, recipes), recipes, (*seen, name)) for part in recipes[name].of]
-    return tuple(dict.fromkeys(leaf for leaves in below for leaf in leaves))
-
-
-def _resolve(name: str, part: str, recipes: Mapping[str, Recipe]) -> str:
-    sibling = f"{name.rsplit('/', 1)[0]}/{part}"
-    if part in recipes or sibling in recipes:
-        return part if part in recipes else sibling
-    raise UsageError(f"metric {name} combines {part!r}, which the result does not have; it has {sorted(recipes)}")
 
 
 def _needed(
@@ -111,21 +95,6 @@ def _draw(
     return out
 
 
-def _combine(name: str, recipes: Mapping[str, Recipe], values: Mapping[str, np.ndarray]) -> np.ndarray | None:
-    """The metric `name` from the values of its leaves: `average` of those that have one, the others only of all."""
-    recipe = recipes[name]
-    if not recipe.of:
-        return values.get(name)
-    of = [_combine(_resolve(name, part, recipes), recipes, values) for part in recipe.of]
-    arrays = [v for v in of if v is not None]
-    if not arrays or (recipe.kind == "sum" and len(arrays) < len(of)):
-        return None
-    if recipe.kind == "root":
-        return np.sqrt(arrays[0])
-    total = np.sum(arrays, axis=0)
-    return total / len(arrays) if recipe.kind == "average" else total
-
-
 def _metric(
     name: str,
     recipes: Mapping[str, Recipe],
@@ -134,7 +103,7 @@ def _metric(
     points: Mapping[str, np.ndarray],
     drawn: Mapping[str, np.ndarray],
 ) -> MetricValue:
-    recipe, point = recipes[name], _combine(name, recipes, points)
+    recipe, point = recipes[name], combined(name, recipes, points)
     value = None if point is None or math.isnan(point[0]) else float(point[0])
     used = [p for leaf in leaves if (p := plans[leaf]) is not None] if value is not None else []
     n = int(np.logical_or.reduce([p.rows for p in used]).sum()) if used else 0
@@ -144,7 +113,7 @@ def _metric(
         lo, hi = wilson(float(used[0].x.sum()), used[0].n)
         ci = (lo * recipe.scale, hi * recipe.scale)
     elif clusters > 1:
-        ci = _percentiles(_combine(name, recipes, drawn))
+        ci = _percentiles(combined(name, recipes, drawn))
     return MetricValue(
         value=value,
         unit=recipe.unit,
@@ -212,8 +181,8 @@ def paired_difference(
     """
     if name not in recipes:
         raise UsageError(f"no metric {name!r} in this result; it has {sorted(recipes)}")
-    table_b = _aligned(table_a, table_b)
-    units, leaves = units_of(table_a), _leaves(name, recipes)
+    table_b = aligned(table_a, table_b)
+    units, leaves = units_of(table_a), leaves_of(name, recipes)
     sides = [{leaf: plan(leaf, recipes[leaf], t, units) for leaf in leaves} for t in (table_a, table_b)]
     a, b = (_point(name, recipes, side, units) for side in sides)
     plans_a, plans_b = ([p for p in side.values() if p is not None] for side in sides)
@@ -239,7 +208,7 @@ def paired_difference(
         return result((lo * recipes[name].scale, hi * recipes[name].scale), mcnemar(table[2], table[1]), "mcnemar")
     if clusters < 2:
         return result(None, None, "none")
-    drawn_a, drawn_b = (_combine(name, recipes, d) for d in _draw(sides, leaves, units, n_resamples, seed))
+    drawn_a, drawn_b = (combined(name, recipes, d) for d in _draw(sides, leaves, units, n_resamples, seed))
     assert drawn_a is not None, "A has a value, so every part was drawn"
     assert drawn_b is not None, "B has a value, so every part was drawn"
     difference = drawn_b - drawn_a
@@ -248,7 +217,7 @@ def paired_difference(
 
 def _point(name: str, recipes: Mapping[str, Recipe], plans: Mapping[str, Plan | None], units: Units) -> float | None:
     ones = np.ones((1, units.n))
-    value = _combine(name, recipes, {k: p.values(ones) for k, p in plans.items() if p is not None})
+    value = combined(name, recipes, {k: p.values(ones) for k, p in plans.items() if p is not None})
     return None if value is None or math.isnan(value[0]) else float(value[0])
 
 
@@ -267,41 +236,3 @@ def _bootstrap_p(differences: np.ndarray) -> float | None:
     if not d.size:
         return None
     return min(1.0, 2 * (1 + min(int((d <= 0).sum()), int((d >= 0).sum()))) / (d.size + 1))
-
-
-def _aligned(table_a: Table, table_b: Table) -> dict[str, np.ndarray]:
-    """The rows of `table_b` in the order of `table_a`."""
-    for side, table in (("first", table_a), ("second", table_b)):
-        if missing := {"sample_id", "cluster_id"} - set(table):
-            raise UsageError(f"the {side} per-sample table lacks {sorted(missing)}; it has {sorted(table)}")
-    ids_a, ids_b = (t["sample_id"].tolist() for t in (table_a, table_b))
-    place = {s: k for k, s in enumerate(ids_b)}
-    _refuse_different_ids(ids_a, ids_b)
-    order = np.fromiter((place[s] for s in ids_a), dtype=np.int64, count=len(ids_a))
-    out = {name: values[order] for name, values in table_b.items()}
-    for column in {"cluster_id", "stratum"} & set(table_a) & set(table_b):
-        if (bad := np.flatnonzero(out[column] != table_a[column])).size:
-            k, (in_a, in_b) = bad[0], (table_a[column][bad[0]], out[column][bad[0]])
-            raise UsageError(
-                f"sample {ids_a[k]}: {column} is {in_a} in the first table, {in_b} in the second",
-                "The two results were made with different readers; run the older one again.",
-            )
-    return out
-
-
-def _refuse_different_ids(ids_a: list[str], ids_b: list[str]) -> None:
-    a, b = set(ids_a), set(ids_b)
-    for side, ids, unique in (("first", ids_a, a), ("second", ids_b, b)):
-        if len(unique) < len(ids):
-            twice = next(s for k, s in enumerate(ids) if s in ids[:k])
-            raise UsageError(f"sample id {twice!r} occurs more than once in the {side} table; ids are unique per table")
-    if a == b:
-        return
-    sides = (("first", sorted(a - b)), ("second", sorted(b - a)))
-    found = [
-        f"{len(only)} only in the {side} (such as {', '.join(map(str, only[:3]))})" for side, only in sides if only
-    ]
-    raise UsageError(
-        f"the two results have different samples: {'; '.join(found)}",
-        "Compare runs over the same data, split and limit.",
-    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ import pytest
 from mtv.hashing import sha256_file, sha256_json
 from mtv.recipes import Recipe
 from mtv.results import MetricValue, TaskResult
+
+sys.path.insert(0, str(Path(__file__).parent))  # for paper_store
 
 PERCENT = Recipe(kind="ratio", column="rank", at_most=1, headline=True, describe="share of first ranks")
 WriteResult = Callable[..., Path]
