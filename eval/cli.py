@@ -25,6 +25,7 @@ COMMANDS = {
         "status": "results:status",
         "table": "results:table",
         "compare": "results:compare",
+        "synergy": "synergy:synergy",
         "power": "results:power",
         "cache": "cache:cache",
         "depth-head": "depth_head:depth_head",
@@ -44,6 +45,8 @@ def cli() -> None:
     mtv-eval run -m siglip-b16 -t paper --data DATA --out results
     mtv-eval table --results results                              models by tasks, with 95 % intervals
     mtv-eval compare clip-b16 siglip-b16 --results results        paired tests
+    mtv-eval table 3 --results results                            the paper's Table 3 from these results (1, 3 to 6)
+    mtv-eval synergy --results results                            Eq. 4 and order-free attribution of objectives
 
     Exit codes: 0 done, 1 a task failed, 2 wrong usage, 3 data check failed, 130 interrupted.
     """

@@ -107,8 +107,10 @@ def _rich(table: Table, *, color: bool, width: int | None) -> str:
     for column in table.columns:
         heading = Text(column.title + (f"\n{column.label}" if column.label else ""))
         out.add_column(heading, justify="right" if column.numeric else "left", overflow="fold")
-    for row in table.rows:
-        look = "dim" if row.kind == "published" else ""
+    for place, row in enumerate(table.rows):
+        if row.kind == "group" and place:
+            out.add_section()
+        look = {"published": "dim", "group": "bold"}.get(row.kind, "")
         cells = [Text(_cell(c, style), style="bold" if c.best else look) for c in row.cells]
         out.add_row(Text(row.name, style=look), *cells)
     text = io.StringIO()
@@ -132,7 +134,8 @@ def _markdown(table: Table) -> str:
     grid = [[_escape_markdown(t) for t in lines[0]], rule]
     for row in table.rows:
         name = _escape_markdown(row.name)
-        grid.append([f"*{name}*" if row.kind == "published" else name, *(_cell(c, style) for c in row.cells)])
+        shown = {"published": f"*{name}*", "group": f"**{name}**"}.get(row.kind, name)
+        grid.append([shown, *(_cell(c, style) for c in row.cells)])
     body = "\n".join(f"| {' | '.join(line)} |" for line in grid)
     notes = [f"- {f'<sup>{m}</sup> ' if m else ''}{_escape_markdown(t)}" for m, t in _notes(table)]
     return "\n".join([f"**{_escape_markdown(table.title)}**", "", body, "", *notes]) + "\n"
@@ -186,6 +189,7 @@ _TEX = {
     "–": "--",
     "…": r"\ldots{}",
     "Δ": r"$\Delta$",
+    "δ": r"$\delta$",
 }
 
 
@@ -208,8 +212,12 @@ def _tex(table: Table) -> str:
         " & ".join(_escape_tex(t) for t in [table.head, *(_heading(c) for c in table.columns)]) + r" \\",
         r"\midrule",
     ]
-    for row in table.rows:
+    for place, row in enumerate(table.rows):
         name = _escape_tex(row.name)
+        if row.kind == "group":
+            rule = r"\midrule" + "\n" if place else ""
+            lines.append(rf"{rule}\multicolumn{{{1 + len(table.columns)}}}{{l}}{{\textbf{{{name}}}}} \\")
+            continue
         first = rf"\textit{{{name}}}" if row.kind == "published" else name
         lines.append(" & ".join([first, *(_cell(c, style) for c in row.cells)]) + r" \\")
     lines += [r"\bottomrule", r"\end{tabular}"]
@@ -231,6 +239,9 @@ def _html(table: Table) -> str:
     )
 
     def line(row: Row) -> str:
+        if row.kind == "group":
+            span = 1 + len(table.columns)
+            return f'<tr class="group"><th scope="rowgroup" colspan="{span}">{escape(row.name)}</th></tr>'
         align = ("num" if c.numeric else "text" for c in table.columns)
         cells = "".join(f'<td class="{a}">{_cell(c, style)}</td>' for a, c in zip(align, row.cells, strict=True))
         return f'<tr class="{row.kind}"><th scope="row">{escape(row.name)}</th>{cells}</tr>'
@@ -256,6 +267,7 @@ _CSS = """\
 .mtv th, .mtv td { padding: 3px 10px; text-align: left; border-bottom: 1px solid #ddd }
 .mtv td.num, .mtv thead th + th { text-align: right }
 .mtv .published { color: #666; font-style: italic }
+.mtv .group th { padding-top: 10px }
 .mtv .ci { color: #666; font-size: 85% }
 .mtv-notes { font: 12px/1.4 system-ui, sans-serif; color: #444; padding-left: 1.2em }
 """

@@ -57,8 +57,8 @@ class Row:
     """First column."""
     cells: tuple[Cell, ...]
     """One per column."""
-    kind: Literal["measured", "published", "plain"] = "plain"
-    """Published rows are set apart."""
+    kind: Literal["measured", "published", "plain", "group"] = "plain"
+    """Published rows are set apart; a group is the heading of the rows below it, and its cells are empty."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,8 +13,11 @@ from typing import Any
 
 from mtv.errors import UsageError
 from mtv.leaderboards.frame import Stored, flatten
+from mtv.leaderboards.paper.cells import REFERENCE, PaperCell, cells
 
 TABLES = ("table5", "zero_shot", "omniprobe_navi", "table3", "table6")
+OF_THE_PAPER = ("table3", "table5", "table6")
+"""Read by `mtv.leaderboards.paper.cells`, which knows more about their cells; here they are values like any other."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,20 +75,45 @@ def published() -> tuple[Published, ...]:
     out: list[Published] = []
     seen: set[tuple[str, str, str]] = set()
     for table in TABLES:
+        if table in OF_THE_PAPER:
+            out += [from_paper(table, c) for c in cells(table) if c.quantity == "value"]
+            continue
         text = (files("mtv.leaderboards.paper") / f"{table}.csv").read_text(encoding="utf-8")
-        for line, cells in enumerate(csv.DictReader(text.splitlines()), start=2):
-            key = (cells["source"], cells["model"], cells["metric"])
-            if key in seen or not cells["value"]:
+        for line, row in enumerate(csv.DictReader(text.splitlines()), start=2):
+            key = (row["source"], row["model"], row["metric"])
+            if key in seen or not row["value"]:
                 raise UsageError(f"{table}.csv line {line}: empty or repeated value of {key}")
             seen.add(key)
-            out.append(_parse(table, cells))
+            out.append(_parse(table, row))
     return tuple(out)
 
 
-def _parse(table: str, cells: Mapping[str, str]) -> Published:
-    fields = dict(part.split("=", 1) for part in cells["protocol"].split(";") if part)
-    rest = {k: cells[k] for k in ("model", "alias", "metric", "unit", "source", "reference", "note")}
-    return Published(table=table, value=float(cells["value"]), printed=cells["value"], protocol=fields, **rest)
+def _parse(table: str, row: Mapping[str, str]) -> Published:
+    fields = dict(part.split("=", 1) for part in row["protocol"].split(";") if part)
+    rest = {k: row[k] for k in ("model", "alias", "metric", "unit", "source", "reference", "note")}
+    return Published(table=table, value=float(row["value"]), printed=row["value"], protocol=fields, **rest)
+
+
+def from_paper(table: str, cell: PaperCell) -> Published:
+    """A cell of the paper's tables as a published value.
+
+    Args:
+        table: file that it stands in.
+        cell: a metric's value.
+    """
+    return Published(
+        table=table,
+        model=cell.model,
+        alias=cell.alias,
+        metric=cell.metric,
+        value=cell.value,
+        printed=cell.printed,
+        unit=cell.unit,
+        source=f"MTV paper, {cell.table}",
+        reference=REFERENCE,
+        protocol=cell.protocol,
+        note=cell.note,
+    )
 
 
 def alias_of(model: Mapping[str, Any]) -> str:

@@ -19,7 +19,7 @@ from torch import Tensor
 from mtv import __version__
 from mtv.collectives import world_size
 from mtv.losses.names import unique_names
-from mtv.model.model import MtvModel
+from mtv.model.model import MtvModel, parameter_counts
 from mtv.train.data.batch import Batch
 from mtv.train.flops import Work, count_work, peak_of
 from mtv.train.learner import Learner, uses_bf16
@@ -41,6 +41,8 @@ class Row:
     """`tensors`, or `loader`."""
     tasks: str
     """Objectives, joined by +."""
+    params: int
+    """Trainable parameters."""
     ms: float
     """Median of a step, milliseconds."""
     added_ms: float
@@ -172,9 +174,10 @@ def _row(
         from mtv.train.setup import prepare
 
         ready = prepare(recipe, data, device, fresh=True, download=download)
+        parallel = ready.parallel
         made = ready.loader.batches(0, stop=recipe.samples)
         batch, _ = next(made)
-        seconds = _timed(ready.parallel, (b for b, _ in made), recipe.steps - 1)
+        seconds = _timed(parallel, (b for b, _ in made), recipe.steps - 1)
         waits = ready.loader.take_waits()
         wait = min(1.0, waits.seconds / sum(seconds))
     step = statistics.median(seconds[warmup - (data is not None) :])
@@ -186,6 +189,7 @@ def _row(
     return Row(
         source="tensors" if data is None else "loader",
         tasks="+".join(recipe.tasks),
+        params=parameter_counts(parallel.learner.model)["total"],
         ms=1e3 * step,
         added_ms=1e3 * step - before,
         img_s=rate * world_size(),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mtv.eval.commands.options import json_option, results_option
+from mtv.eval.commands.paper_table import check_options, paper_options, paper_table
 
 if TYPE_CHECKING:
     from mtv.leaderboards.grid import Table
@@ -63,7 +64,11 @@ def status(results_dir: Path, models: tuple[str, ...], tasks: tuple[str, ...], f
     show_default=True,
     help="Published values: beside the measured model, of all models, or none.",
 )
+@paper_options
+@click.pass_context
 def table(
+    ctx: click.Context,
+    number: str | None,
     results_dir: Path,
     fmt: str,
     models: tuple[str, ...],
@@ -72,12 +77,38 @@ def table(
     all_metrics: bool,
     allow_mixed: bool,
     published: str,
+    bench: tuple[Path, ...],
+    order: str | None,
+    beside: str | None,
 ) -> None:
     """Models by tasks: value with its 95 % interval, best in bold, published values beside measured ones.
 
     Results share a column only if protocol and data agree; --allow-mixed marks each cell with what differs. A task that
     the suite of a result names but that cannot run yet has a column that says so.
+
+    With a number, that table of the paper from these results: 1 training cost, 3 objectives added one by one, 4 synergy
+    of pairs, 5 comparison of models, 6 relative depth. The paper's number and the difference stand below a measured one
+    where the run is the paper's; cells without a number say why.
+
+    \b
+    mtv-eval table                              models by tasks
+    mtv-eval table 3 --beside B/16:10M          a miniature study, the paper's rows for reference
+    mtv-eval table 1 --bench bench.json         after mtv-train bench --json > bench.json
     """
+    check_options(ctx, number)
+    if number is not None:
+        built = paper_table(
+            number,
+            results_dir=results_dir,
+            models=models,
+            presets=presets,
+            allow_mixed=allow_mixed,
+            bench=bench,
+            order=order,
+            beside=beside,
+        )
+        _print(built, fmt)
+        return
     from mtv.eval.suites import unavailable
     from mtv.leaderboards.frame import load, suites
     from mtv.leaderboards.table import build_table
