@@ -36,8 +36,16 @@ class VlOptions(_Checked):
 
     weight: float = 1.0
     """Weight in the total."""
+    init_scale: float = 10.0
+    """Initial factor on the cosine, learnt as its logarithm; of regions too, unless they have their own."""
+    init_bias: float = -10.0
+    """Initial bias of the logits. AdamW moves it by at most the learning rate in a step, so a short run keeps it."""
     max_log_scale: float | None = None
     """Upper limit of the log-scale after every step; None: no limit."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check("init_scale", self.init_scale > 0, "must be positive")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -62,6 +62,7 @@ def prepare(recipe: Recipe, data: Path, device: torch.device, *, fresh: bool, do
     tokenizer = _tokenizer(recipe, download=download)
     _check_batch(recipe)
     model = MtvModel(recipe.model, recipe.objectives, recipe.heads, recipe.prompter, seed=recipe.seed)
+    model.set_scale(recipe.vl.init_scale, recipe.vl.init_bias)
     if fresh and recipe.init is not None:
         start_from(model, Path(recipe.init))
     learner = Learner(recipe, model)

@@ -8,6 +8,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -104,6 +106,16 @@ class MtvModel(nn.Module):
             assert self.bias is not None
             self.log_scale.requires_grad_(False)
             self.bias.requires_grad_(False)
+
+    @torch.no_grad()
+    def set_scale(self, scale: float, bias: float) -> None:
+        """Other initial values for the pair of the image-text loss, and for that of the regions where they have one."""
+        for log_scale in (self.log_scale, self.ground_log_scale):
+            if log_scale is not None:
+                log_scale.fill_(math.log(scale))
+        for shift in (self.bias, self.ground_bias):
+            if shift is not None:
+                shift.fill_(bias)
 
     @property
     def region_scale(self) -> tuple[Tensor, Tensor]:

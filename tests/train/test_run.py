@@ -21,6 +21,7 @@ from mtv.train import loop
 from mtv.train.data.batch import Batch
 from mtv.train.recipe import Recipe
 from mtv.train.run import train
+from mtv.train.setup import prepare
 from mtv.train.step import Stepper, StepReport
 from mtv.train.stopping import StoppedError
 
@@ -239,3 +240,16 @@ def _installed(name: str) -> bool:
     from importlib.util import find_spec
 
     return find_spec(name) is not None
+
+
+def test_scale_and_bias_start_where_the_recipe_says(mini_world: Path) -> None:
+    own = nano(steps=1).set(["vl.init_scale=20", "vl.init_bias=-5", "prompter.own_scale=true"])
+    for recipe, scale, bias in ((nano(steps=1), 10.0, -10.0), (own, 20.0, -5.0)):
+        model = prepare(recipe, mini_world, torch.device("cpu"), fresh=True, download=False).parallel.learner.model
+        for log_scale, shift in ((model.log_scale, model.bias), model.region_scale):
+            assert log_scale is not None
+            assert shift is not None
+            assert log_scale.exp().item() == pytest.approx(scale)
+            assert shift.item() == bias
+    with pytest.raises(UsageError, match="init_scale"):
+        nano(steps=1).set(["vl.init_scale=0"])
