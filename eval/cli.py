@@ -27,6 +27,8 @@ COMMANDS = {
         "compare": "results:compare",
         "synergy": "synergy:synergy",
         "power": "results:power",
+        "report": "report:report",
+        "figures": "report:figures",
         "cache": "cache:cache",
         "depth-head": "depth_head:depth_head",
         "depth-figure": "depth_figure:depth_figure",
@@ -47,6 +49,7 @@ def cli() -> None:
     mtv-eval compare clip-b16 siglip-b16 --results results        paired tests
     mtv-eval table 3 --results results                            the paper's Table 3 from these results (1, 3 to 6)
     mtv-eval synergy --results results                            Eq. 4 and order-free attribution of objectives
+    mtv-eval report --results results --out report.html           all of it on one page, with pictures
 
     Exit codes: 0 done, 1 a task failed, 2 wrong usage, 3 data check failed, 130 interrupted.
     """
