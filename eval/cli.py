@@ -29,6 +29,7 @@ COMMANDS = {
         "power": "results:power",
         "report": "report:report",
         "figures": "report:figures",
+        "results": "results_store:results",
         "cache": "cache:cache",
         "depth-head": "depth_head:depth_head",
         "depth-figure": "depth_figure:depth_figure",

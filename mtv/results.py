@@ -107,6 +107,8 @@ class TaskResult:
         Raises:
             CacheError: an unknown schema version, or keys that do not fit; names `where`.
         """
+        if not isinstance(data, dict):
+            raise CacheError(f"{where}: not a result record (no JSON object)")
         version = data.get("schema_version")
         if version != SCHEMA_VERSION:
             raise CacheError(f"{where}: schema version {version!r}, this mtv reads {SCHEMA_VERSION}", "Update mtv.")
@@ -172,7 +174,9 @@ def read_samples(path: Path, record: TaskResult) -> dict[str, Any]:
 
     samples = samples_path(path, record)
     if samples is None:
-        raise CacheError(f"{path}: this result has no per-sample table")
+        bundle = (record.run.get("imported_from") or {}).get("bundle")
+        origin = f"; it was imported from {bundle}" if bundle else ""
+        raise CacheError(f"{path}: this result has no per-sample table{origin}", "Run the task again to have one.")
     if not is_whole(path, record, verify=True):
         raise CacheError(f"{samples}: missing, or not the table {path.name} was written with", "Run the task again.")
     return read_columns(samples)
