@@ -37,14 +37,16 @@ def inspect(run: Path, as_json: bool) -> int:
     help="hf: transformers' SiglipModel with processor, heads and teacher beside it; open_clip: both towers.",
 )
 @click.option("--out", type=DirPath, required=True, help="Directory to make.")
-def export(run: Path, target: Literal["hf", "open_clip"], out: Path) -> None:
+@click.option("--towers-only", is_flag=True, help="hf: leave out heads and teacher.")
+@click.option("--half", is_flag=True, help="hf, with --towers-only: write the towers in float16.")
+def export(run: Path, target: Literal["hf", "open_clip"], out: Path, towers_only: bool, half: bool) -> None:
     """Write the model of RUN (its newest checkpoint) or of RUN/step_N in a form that other libraries load.
 
     mtv-eval needs no export: `mtv-eval run -m mtv:RUN ...` reads the run itself.
     """
     from mtv.train.export import export_run
 
-    export_run(run, out, target)
+    export_run(run, out, target, towers_only=towers_only, half=half)
     click.echo(f"{out}: {target} export of {run}")
 
 

@@ -31,28 +31,39 @@ _TAIL = 1 << 16
 """Bytes at the end of the log in which its last whole line is looked for."""
 
 
-def export_run(run_or_step: Path, out: Path, to: Literal["hf", "open_clip"]) -> None:
+def export_run(
+    run_or_step: Path, out: Path, to: Literal["hf", "open_clip"], *, towers_only: bool = False, half: bool = False
+) -> None:
     """Write an export of a run's newest step, or of a step, after checking the step's hashes.
 
     Args:
         run_or_step: folder of a run or of one of its steps.
         out: made; must not exist, or be empty.
         to: `hf`: the `SiglipModel` part of the step as it is, with heads and teacher; `open_clip`: the towers.
+        towers_only: for `hf`, leave out heads and teacher.
+        half: for `hf`, write the towers in float16.
 
     Raises:
-        UsageError: `out` holds files; or a model that open_clip cannot build.
+        UsageError: `out` holds files; a model that open_clip cannot build; half heads.
         CheckpointError: no checkpoint there, or a damaged one.
         CacheError: `out` cannot be written.
     """
+    if ((half or towers_only) and to != "hf") or (half and not towers_only):
+        raise UsageError("half needs towers_only, and both need --to hf", "Heads and teacher stay in float32.")
+    from mtv.model.heads_file import FILE as HEADS
+    from mtv.model.hf_export import WEIGHTS
+
     folder = find_checkpoint(run_or_step)
     state = read_state(folder)
     verify(folder, state)
     with _appearing(out) as temporary:
         if to == "hf":
-            for name in state["files"]:
-                if name != OPTIMIZER:
-                    (temporary / name).parent.mkdir(parents=True, exist_ok=True)
-                    shutil.copy2(folder / name, temporary / name)
+            left_out = {OPTIMIZER} | ({HEADS} if towers_only else set())
+            for name in sorted(set(state["files"]) - left_out):
+                (temporary / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(folder / name, temporary / name)
+            if half:
+                _halve(temporary / WEIGHTS)
         else:
             recipe = Recipe.from_dict(state["recipe"], where=str(folder / STATE))
             _open_clip(folder, recipe, temporary)
@@ -140,6 +151,21 @@ def _open_clip(folder: Path, recipe: Recipe, out: Path) -> None:
     open_clip_config(recipe.model)  # Refuses a size that open_clip cannot build before anything is read.
     tokenizer = load_tokenizer(str(folder), positions=recipe.model.text.positions)
     export_open_clip(load_export(folder), out, tokenizer=tokenizer)
+
+
+def _halve(weights: Path) -> None:
+    """Rewrite a safetensors file in float16.
+
+    Raises:
+        CheckpointError: a weight beyond float16's range; names the tensor.
+    """
+    from safetensors.torch import save_file
+
+    from mtv.encoders.checkpoint import check_finite, read_state_dict
+
+    state = {name: t.half() if t.is_floating_point() else t for name, t in read_state_dict(weights).items()}
+    check_finite(state, f"{weights.name} in float16")
+    save_file(state, weights, metadata={"format": "pt"})
 
 
 @contextlib.contextmanager

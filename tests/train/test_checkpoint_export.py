@@ -54,6 +54,22 @@ def test_export_loads_in_transformers(whole_run: bool, saved: Path, trained: Par
     assert float(ours_BB.std()) > 1e-2
 
 
+def test_half_towers_are_the_same_model(saved: Path, trained: Parallel, tmp_path: Path) -> None:
+    export_run(saved, tmp_path / "whole", "hf")
+    export_run(saved, tmp_path / "half", "hf", towers_only=True, half=True)
+    assert {p.name for p in (tmp_path / "half").iterdir()} == EXPORTED - {"mtv_heads.safetensors"}
+    sizes = [(tmp_path / n / "model.safetensors").stat().st_size for n in ("half", "whole")]
+    assert sizes[0] < 0.55 * sizes[1]
+    images_BCHW = synthetic_batch(trained.learner.recipe, 4, 5).global_BCHW
+    pooled = [
+        load(f"hf:{tmp_path / n}").features(images_BCHW, layers=[], pooled=True).pooled for n in ("half", "whole")
+    ]
+    assert float(F.cosine_similarity(pooled[0], pooled[1]).min()) > 0.9999
+    for refused in ({"half": True}, {"towers_only": True, "to": "open_clip"}):
+        with pytest.raises(UsageError, match="towers_only"):
+            export_run(saved, tmp_path / "no", **{"to": "hf", **refused})  # type: ignore[arg-type]
+
+
 def test_a_run_is_an_encoder(saved: Path, trained: Parallel) -> None:
     encoder: Any = load(f"mtv:{saved.parent}")
     images_BCHW = synthetic_batch(trained.learner.recipe, 4, 5).global_BCHW
