@@ -47,16 +47,18 @@ def index(root: Path, quiet: bool) -> None:
 @_json
 def check(root: Path, full: bool, labels: str | None, quiet: bool, as_json: bool) -> int:
     """Find what is wrong with DIR: files that changed since they were indexed; with --full also every sample that a
-    run would replace (truncated image, depth of another shape, no caption ...).
+    run would replace (truncated image, depth of another shape, no caption ...). DIR may be a miniature world.
 
     Exit code 3 if anything is wrong.
     """
     from mtv.console import Reporter, setup_logging
     from mtv.shards import ShardDataset, verify_dataset
+    from mtv.train.corpus import corpus_root
     from mtv.train.data.options import DataOptions
     from mtv.train.data.survey import bad_samples
 
     setup_logging(quiet=quiet)
+    root = corpus_root(root)
     problems = list(verify_dataset(root, full=full))
     # A damaged index or a tar that is gone is named once, not once per sample.
     if full and all(p.key is not None for p in problems):
@@ -82,12 +84,17 @@ def check(root: Path, full: bool, labels: str | None, quiet: bool, as_json: bool
 @_quiet
 @_json
 def stats(root: Path, limit: int, labels: str | None, quiet: bool, as_json: bool) -> None:
-    """What DIR holds: sizes, captions, regions and their names, depth, from evenly spaced samples."""
+    """What DIR holds: sizes, captions, regions and their names, depth, from evenly spaced samples.
+
+    DIR is a folder of indexed shards, or a miniature world.
+    """
     from mtv.console import Reporter, setup_logging
     from mtv.shards import ShardDataset
+    from mtv.train.corpus import corpus_root
     from mtv.train.data.survey import collect_stats
 
     setup_logging(quiet=quiet)
+    root = corpus_root(root)
     dataset = ShardDataset.open(root, labels=_chosen(root, labels))
     with Reporter("stats", enabled=not quiet) as reporter:
         found = dataclasses.asdict(collect_stats(dataset, limit=limit, progress=partial(reporter.tick, "samples")))

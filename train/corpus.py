@@ -13,7 +13,7 @@ PRETRAIN = "pretrain"
 
 
 def corpus_root(data: Path) -> Path:
-    """The folder with `dataset.json`: `data`, or `data/pretrain`.
+    """The folder with `dataset.json`: `data`, or `data/pretrain` of a miniature world.
 
     Raises:
         DataError: neither is an indexed corpus.
@@ -22,9 +22,9 @@ def corpus_root(data: Path) -> Path:
         if layout.dataset_file(root).exists():
             return root
     if not data.is_dir():
-        raise DataError(f"--data {data}: no such directory", "Name a folder of indexed shards, or a miniature world.")
+        raise DataError(f"{data}: no such directory", "Name a folder of indexed shards, or a miniature world.")
     raise DataError(
-        f"--data {data} is no indexed corpus: there is no dataset.json in it or in {PRETRAIN}/",
+        f"{data} is no indexed corpus: there is no dataset.json in it or in {PRETRAIN}/",
         f"Index its shards: mtv-train data index {data}",
     )
 

@@ -59,7 +59,8 @@ def test_check_finds_changed_files(tmp_path: Path) -> None:
     result = run("check", root)
     assert result.return_value == 3
     assert "00002.tar" in result.stdout
-    assert run("check", tmp_path / "absent").return_value == 3
+    with pytest.raises(DataError, match="no such directory"):
+        raise run("check", tmp_path / "absent").exception or AssertionError
 
 
 def test_stats_count_what_is_there(data_corpus: ShardDataset) -> None:
