@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from mtv.errors import UsageError
 from mtv.eval.commands.options import json_option, results_option
 from mtv.eval.commands.output import show_rows
+
+if TYPE_CHECKING:
+    from mtv.eval.protocol import Protocol
 
 
 @click.group()
@@ -45,6 +50,19 @@ def models(as_json: bool) -> None:
     show_rows(rows, as_json)
 
 
+def _lacks(protocol: type[Protocol]) -> str:
+    """What `paper` of a task needs and this installation does not have, or nothing."""
+    from mtv.eval.mmseg.installed import INSTALL, installed
+
+    if protocol.presets.get("paper", {}).get("engine", getattr(protocol, "engine", None)) != "mmseg":
+        return ""
+    try:
+        installed()
+    except UsageError as e:
+        return f" [paper: {e.message}. {INSTALL}]"
+    return ""
+
+
 @ls.command()
 @json_option
 def tasks(as_json: bool) -> None:
@@ -53,7 +71,7 @@ def tasks(as_json: bool) -> None:
     from mtv.eval.suites import SUITE_PRESETS, SUITES
 
     rows = [
-        {"task": name, "presets": ", ".join(cls.presets), "what": (cls.__doc__ or "").splitlines()[0]}
+        {"task": name, "presets": ", ".join(cls.presets), "what": (cls.__doc__ or "").splitlines()[0] + _lacks(cls)}
         for name, cls in PROTOCOLS.items()
     ]
     rows += [{"task": name, "presets": "", "what": f"not available yet: {what}"} for name, what in PLANNED.items()]

@@ -16,6 +16,8 @@ import pytest
 from run_helpers import Answer, mtv_eval, stored
 from run_world import write_imagenet
 
+from mtv.errors import UsageError
+
 Cli = Callable[..., Answer]
 QUICK = ("--workers", 0, "--no-artefacts", "--set", "knn.k=3")
 
@@ -236,6 +238,15 @@ def test_listing_commands(cli: Cli) -> None:
     assert cli("--help").code == 0
     assert cli("--version").code == 0
     assert "SPair-71k/" in cli("data").out
+
+
+def test_a_missing_extra_is_told_where_tasks_are_listed(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing() -> None:
+        raise UsageError("engine=mmseg needs mmsegmentation, which is not installed")
+
+    monkeypatch.setattr("mtv.eval.mmseg.installed.installed", missing)
+    lacking = [t["task"] for t in json.loads(cli("ls", "tasks", "--json").out) if "not installed" in t["what"]]
+    assert lacking == ["ade20k", "camvid", "nyu40"]
 
 
 def test_every_option_says_what_it_does() -> None:
