@@ -17,6 +17,7 @@ from mtv import command_line as line
 COMMANDS = {
     name: f"mtv.eval.commands.{place}"
     for name, place in {
+        "quickstart": "quickstart:quickstart",
         "run": "run:run",
         "ls": "ls:ls",
         "inspect": "inspect:inspect",
@@ -44,6 +45,7 @@ def cli() -> None:
     """Measure any vision encoder: zero-shot, retrieval, kNN and correspondence, with intervals, from one command.
 
     \b
+    mtv-eval quickstart                                           all of it in miniature, without any data
     mtv-eval selftest                                             trust this installation (no data, no network)
     mtv-eval run -m siglip-b16 -t paper --data DATA --out results
     mtv-eval table --results results                              models by tasks, with 95 % intervals

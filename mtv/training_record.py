@@ -39,7 +39,7 @@ class TrainingRecord:
     samples_total: int
     """Samples of the whole run; the schedules were made for it."""
     data_hash: str
-    """Of the training set's index."""
+    """Of the training pictures; label sets do not count, since which are read depends on the objectives."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "objectives", tuple(self.objectives))

@@ -54,7 +54,14 @@ class RunState:
 
 
 def save_checkpoint(
-    run: Path, parallel: Parallel, state: RunState, *, tokenizer: Tokenizer | None, data_hash: str, keep: int
+    run: Path,
+    parallel: Parallel,
+    state: RunState,
+    *,
+    tokenizer: Tokenizer | None,
+    data_hash: str,
+    pictures_hash: str,
+    keep: int,
 ) -> Path:
     """Write a step folder and make it the newest. All ranks must call; rank 0 writes.
 
@@ -63,7 +70,8 @@ def save_checkpoint(
         parallel: between two steps.
         state: where the run stands.
         tokenizer: the run's; None only without a text tower.
-        data_hash: of the data set's index (`ShardDataset.info.index_hash`).
+        data_hash: of the pictures and label sets that are read (`ShardDataset.content_hash`).
+        pictures_hash: of the pictures alone, which runs of all objectives share.
         keep: newest checkpoints that stay.
 
     Returns:
@@ -76,7 +84,7 @@ def save_checkpoint(
     learner = parallel.learner
     settle(learner)
     training = {
-        "training": training_record(learner.recipe, state.samples_seen, data_hash).to_dict(),
+        "training": training_record(learner.recipe, state.samples_seen, pictures_hash).to_dict(),
         "recipe": learner.recipe.to_dict(),
     }
     tensors = gathered(learner.state_dict())
@@ -126,7 +134,7 @@ def load_checkpoint(folder: Path, parallel: Parallel, *, data_hash: str | None, 
     return RunState(step=saved["step"], samples_seen=saved["samples_seen"], skipped_in_a_row=saved["skipped_in_a_row"])
 
 
-def training_record(recipe: Recipe, samples_seen: int, data_hash: str) -> TrainingRecord:
+def training_record(recipe: Recipe, samples_seen: int, pictures_hash: str) -> TrainingRecord:
     """What a checkpoint after `samples_seen` samples tells those who measure it."""
     return TrainingRecord(
         recipe=recipe.name,
@@ -137,7 +145,7 @@ def training_record(recipe: Recipe, samples_seen: int, data_hash: str) -> Traini
         seed=recipe.seed,
         samples=samples_seen,
         samples_total=recipe.steps * recipe.batch,
-        data_hash=data_hash,
+        data_hash=pictures_hash,
     )
 
 

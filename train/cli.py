@@ -20,6 +20,7 @@ COMMANDS = {
         "run": "commands_run:run",
         "resume": "commands_run:resume",
         "recipes": "commands_recipes:recipes",
+        "sweep": "commands_sweep:sweep",
         "inspect": "commands_export:inspect",
         "export": "commands_export:export",
         "data": "commands_data:data",
@@ -38,6 +39,7 @@ def cli() -> None:
     mtv-eval data make-mini --out WORLD                    a small world with everything that training needs
     mtv-train run mini --data WORLD --out runs/mini        a tiny model on two CPU cores, in minutes
     mtv-train resume runs/mini                             go on after an interruption, bit for bit
+    mtv-train sweep --recipe mini --data WORLD --out sweep every set of objectives, measured as it finishes
     mtv-train export runs/mini --to hf --out mini-hf       for transformers; mtv-eval reads mtv:runs/mini itself
     torchrun --nproc-per-node 8 -m mtv.train run mtv_b16_10m --data /data/shards --out runs/b16
 

@@ -218,6 +218,7 @@ class Loop:
                 self.state,
                 tokenizer=self.ready.tokenizer,
                 data_hash=self.ready.data_hash,
+                pictures_hash=self.ready.pictures_hash,
                 keep=self.recipe.save.keep,
             )
             self.saved = step

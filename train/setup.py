@@ -14,6 +14,8 @@ from mtv.errors import UsageError
 from mtv.losses.koleo import group_size
 from mtv.model.model import MtvModel
 from mtv.model.tokenizer import Tokenizer, load_tokenizer
+from mtv.shards import layout
+from mtv.shards.dataset import content_hash
 from mtv.train.checkpoint import start_from
 from mtv.train.corpus import open_corpus
 from mtv.train.data.loader import Loader
@@ -38,6 +40,8 @@ class Ready:
     """What checkpoints carry; None without a text tower."""
     data_hash: str
     """Of the images and labels that are read."""
+    pictures_hash: str
+    """Of the images alone."""
 
 
 def prepare(recipe: Recipe, data: Path, device: torch.device, *, fresh: bool, download: bool) -> Ready:
@@ -90,6 +94,7 @@ def prepare(recipe: Recipe, data: Path, device: torch.device, *, fresh: bool, do
         loader=loader,
         tokenizer=tokenizer if model.text is not None else None,
         data_hash=dataset.content_hash,
+        pictures_hash=content_hash(dataset.info.shards, (layout.IMAGES,)),
     )
 
 

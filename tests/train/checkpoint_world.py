@@ -26,7 +26,7 @@ def tokenizer_of(recipe: Recipe) -> Tokenizer | None:
 def save(run: Path, parallel: Parallel, step: int, **changes: Any) -> Path:
     recipe = parallel.learner.recipe
     state = RunState(step=step, samples_seen=step * recipe.batch, skipped_in_a_row=1)
-    arguments = {"tokenizer": tokenizer_of(recipe), "data_hash": DATA, "keep": 2, **changes}
+    arguments = {"tokenizer": tokenizer_of(recipe), "data_hash": DATA, "pictures_hash": DATA, "keep": 2, **changes}
     return save_checkpoint(run, parallel, state, **arguments)
 
 
