@@ -2,8 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# The miniature world of the quickstart; a second call goes on where the first one stopped.
-MINI ?= mini
+# Folder of the quickstart: world, run, results, report. A second call goes on where the first one stopped.
+QUICKSTART ?= quickstart
 
 .PHONY: quickstart test lint benchmark clean
 
@@ -24,12 +24,7 @@ $(VENV)/.dev: $(VENV)/.test
 
 quickstart: $(VENV)/.base
 	$(BIN)/mtv-eval selftest
-	$(BIN)/mtv-eval data make-mini --out $(MINI) --scale small
-	$(BIN)/mtv-eval data check --data $(MINI)
-	$(BIN)/mtv-eval data show $(MINI) --out $(MINI)-sheet.png
-	$(BIN)/mtv-eval run -m 'vit-tiny-random=timm:vit_tiny_patch16_224@random' \
-	  -m 'two-towers-random=open_clip:ViT-S-32-alt@random' -t mini --data $(MINI) --out $(MINI)-results
-	$(BIN)/mtv-eval table --results $(MINI)-results
+	$(BIN)/mtv-eval quickstart --out $(QUICKSTART)
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest
