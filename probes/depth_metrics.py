@@ -79,7 +79,9 @@ class ScoredPixels:
             UsageError: shapes that differ.
         """
         if depth_HW.shape != valid_HW.shape:
-            raise UsageError(f"{name}: depth {tuple(depth_HW.shape)}, mask {tuple(valid_HW.shape)}: they differ in size")
+            raise UsageError(
+                f"{name}: depth {tuple(depth_HW.shape)}, mask {tuple(valid_HW.shape)}: they differ in size"
+            )
         index_N = valid_HW.flatten().nonzero()[:, 0]
         depth_N = depth_HW.flatten().index_select(0, index_N).double()
         return cls(shape=depth_HW.shape, index_N=index_N, depth_N=depth_N, log_N=depth_N.log())
@@ -96,7 +98,9 @@ class ScoredPixels:
             NumericalError: a prediction that is not finite and positive where it is scored.
         """
         if pred_HW.shape != self.shape:
-            raise UsageError(f"{name}: prediction {tuple(pred_HW.shape)}, depth {tuple(self.shape)}: they differ in size")
+            raise UsageError(
+                f"{name}: prediction {tuple(pred_HW.shape)}, depth {tuple(self.shape)}: they differ in size"
+            )
         n, depth_N = len(self.depth_N), self.depth_N
         if not n:
             return empty_score()
