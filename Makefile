@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Folder of the quickstart: world, run, results, report. A second call goes on where the first one stopped.
 QUICKSTART ?= quickstart
+# Processes of the test suite, one thread each.
+JOBS ?= 2
 
 .PHONY: quickstart test lint benchmark clean
 
@@ -27,7 +29,7 @@ quickstart: $(VENV)/.base
 	$(BIN)/mtv-eval quickstart --out $(QUICKSTART)
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -106,7 +106,7 @@ def test_second_process_waits_and_reuses(tmp_path, cache):
 
 def test_waiting_names_the_holder(tmp_path, cache, caplog):
     files = write_pictures(tmp_path / "data", 6)
-    process, receive = _start(lambda: _extract(cache, files, 0.1, 4096))
+    process, receive = _start(lambda: _extract(cache, files, 0.5, 4096))
     _wait_for(lambda: any(p.stat().st_size for p in cache.glob("*/writer.lock")))
     with caplog.at_level("INFO"):
         FeatureProvider(TinyEncoder(), options_for(cache)).get(request_for(files))
