@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import logging
 import os
 import shutil
 import tempfile
@@ -57,3 +58,9 @@ def _offline(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test may reach a hub."""
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("TRANSFORMERS_OFFLINE", "1")
+
+
+@pytest.fixture(autouse=True)
+def _usual_level_of_our_log() -> None:
+    """Command lines under test, also those of fixtures, set the level of our log; every test finds it unset."""
+    logging.getLogger("mtv").setLevel(logging.NOTSET)
