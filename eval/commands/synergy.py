@@ -80,8 +80,7 @@ def synergy(
     scaling = scaling_points(found, keys, resamples=resamples, seed=seed) if needed else []
     _show(analyses, scaling, gradients, fmt)
     if figures_dir is not None:
-        for path in _figures(analyses, scaling, gradients, figures_dir):
-            click.echo(f"wrote {path}", err=True)
+        _figures(analyses, scaling, gradients, figures_dir)
 
 
 def _show(
@@ -117,40 +116,16 @@ def _figures(
     scaling: Sequence[ScalingPoint],
     gradients: Sequence[GradientPoint],
     folder: Path,
-) -> list[Path]:
-    from mtv.leaderboards.figures.attribution import draw_attribution
-    from mtv.leaderboards.figures.gradients import draw_gradients
+) -> None:
+    from mtv.leaderboards.figures.every import Studied, study_drawings
     from mtv.leaderboards.figures.save import save_figure
-    from mtv.leaderboards.figures.scaling import draw_scaling
-    from mtv.leaderboards.figures.synergy import draw_synergy
 
-    figures = {}
-    for a in analyses:
-        name = f"{a.study.recipe}-{a.study.size}-{a.study.samples}-{a.study.study_hash[:8]}-{a.study.data_hash[:8]}"
-        if all(v.missing for v in a.synergies.values()):
-            click.echo(f"no heat map of {a.study.title}: no pair has its four cells", err=True)
-        else:
-            figures[f"synergy-{name}"] = draw_synergy(a)
-        if any(a.attributions[k].total for k in a.keys):
-            title = f"Attribution of the gain over VL: {a.study.title}"
-            figures[f"attribution-{name}"] = draw_attribution([a.attributions[k] for k in a.keys], title=title)
-        else:
-            click.echo(
-                f"no figure of attribution of {a.study.title}: the 8 subsets with VL are not all there", err=True
-            )
-        own = {c.training.recipe_hash for c in a.study.cells.values()}
-        if points := [p for p in gradients if p.recipe_hash in own]:
-            title = f"Cosine between gradients on the trunk: {a.study.title}"
-            figures[f"gradients-{name}"] = draw_gradients(points, list(a.averages.values()), title=title)
-    if len({p.samples for p in scaling}) > 1:
-        figures["scaling"] = draw_scaling(scaling)
-    else:
-        click.echo("no scaling curves: all results are after the same number of samples", err=True)
-    known = {c.training.recipe_hash for a in analyses for c in a.study.cells.values()}
-    if others := [p for p in gradients if p.recipe_hash not in known]:
-        figures["gradients-other-runs"] = draw_gradients(others, title="Cosine between gradients: runs without results")
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f"{name}.{suffix}" for name in figures for suffix in ("pdf", "png")]
-    for path in paths:
-        save_figure(figures[path.stem], path)
-    return paths
+    shown, missing = study_drawings(Studied(analyses=tuple(analyses), points=tuple(scaling)), gradients)
+    for drawing in shown:
+        figure = drawing.draw()
+        for suffix in ("pdf", "png"):
+            path = folder / f"{drawing.name}.{suffix}"
+            save_figure(figure, path)
+            click.echo(f"wrote {path}", err=True)
+    for obstacle in missing:
+        click.echo(f"not possible: {obstacle.title}: {obstacle.reason}", err=True)

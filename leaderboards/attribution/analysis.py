@@ -17,20 +17,9 @@ from mtv.leaderboards.attribution.synergy import (
     synergy_of,
 )
 from mtv.leaderboards.frame import metrics_of
+from mtv.leaderboards.paper.cells import METRICS
 from mtv.leaderboards.study import Study
 from mtv.results import MetricValue
-
-KEYS: tuple[str, ...] = (
-    "imagenet/top1",
-    "coco/t2i_r1",
-    "coco/i2t_r1",
-    "vqa/score",
-    "ade20k/miou",
-    "navi/avg_recall",
-    "spair/avg_recall",
-    "nyuv2/rmse",
-)
-"""Columns of the paper's Table 3, in order."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,8 +105,8 @@ def choose_keys(studies: Iterable[Study], wanted: Sequence[str] = ()) -> tuple[s
         for k in metrics_of(s.record)
     }
     for key in wanted:
-        if key not in measured | set(KEYS):
-            raise unknown("metric in these studies", key, measured | set(KEYS))
+        if key not in measured | set(METRICS):
+            raise unknown("metric in these studies", key, measured | set(METRICS))
     if wanted:
         return tuple(dict.fromkeys(wanted))
-    return tuple(k for k in KEYS if k in measured or k in TABLE4_KEYS)
+    return tuple(k for k in METRICS if k in measured or k in TABLE4_KEYS)

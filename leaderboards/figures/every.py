@@ -109,6 +109,13 @@ def drawings(
     return [f for f in found if isinstance(f, Drawing)], [f for f in found if isinstance(f, Obstacle)]
 
 
+def study_drawings(study: Studied, gradients: Sequence[GradientPoint]) -> tuple[list[Drawing], list[Obstacle]]:
+    """What `mtv-eval synergy` draws: the figures of studies without their radars, and what is not possible."""
+    found = [f for analysis in study.analyses for f in (_synergy(analysis), _attribution(analysis))]
+    found += [_scaling(study.points), *_gradients(study.analyses, gradients)]
+    return [f for f in found if isinstance(f, Drawing)], [f for f in found if isinstance(f, Obstacle)]
+
+
 def _radar(name: str, radar: Radar, title: str) -> Drawing | Obstacle:
     if radar.obstacle:
         return Obstacle(title=f"Radar: {title}", reason=radar.obstacle)
