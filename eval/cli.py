@@ -42,7 +42,7 @@ COMMANDS = {
 @click.group(cls=line.LazyGroup, lazy=COMMANDS, context_settings=line.CONTEXT)
 @click.version_option(__version__, prog_name="mtv-eval")
 def cli() -> None:
-    """Measure any vision encoder: zero-shot, retrieval, kNN and correspondence, with intervals, from one command.
+    """Measure any vision encoder: zero-shot, retrieval, correspondence, segmentation and depth, with intervals.
 
     \b
     mtv-eval quickstart                                           all of it in miniature, without any data

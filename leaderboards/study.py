@@ -16,6 +16,7 @@ from typing import Any
 from mtv.errors import UsageError
 from mtv.leaderboards.frame import Stored
 from mtv.leaderboards.layout import groups_of, refuse_mixture
+from mtv.model.config import OBJECTIVES
 from mtv.results import MetricValue
 from mtv.training_record import TrainingRecord
 
@@ -76,8 +77,7 @@ class Study:
     @cached_property
     def subsets(self) -> tuple[Objectives, ...]:
         """Objective sets of any cell: fewer first, then in the order of the paper's table."""
-        order = ("vl", "ssl", "ground", "depth")
-        return tuple(sorted({o for o, _ in self.cells}, key=lambda o: (len(o), [order.index(t) for t in o])))
+        return tuple(sorted({o for o, _ in self.cells}, key=lambda o: (len(o), [OBJECTIVES.index(t) for t in o])))
 
     def of(self, objectives: Objectives) -> list[Cell]:
         """The cells of an objective set, by seed."""
