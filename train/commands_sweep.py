@@ -58,7 +58,11 @@ TABLES = ("3", "4")
     "--eval-data", type=DirPath, default=None, help="Root of the benchmarks.  [default: the world, beside the corpus]"
 )
 @click.option(
-    "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Runs at the same time: one GPU each, or a share of the cores."
+    "--jobs",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Runs at the same time: one GPU each, or a share of the cores.",
 )
 @click.option(
     "--torchrun",
