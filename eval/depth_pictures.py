@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from mtv.eval.artefacts import captioned_row, to_picture
+from mtv.eval.artefacts import beside, captioned_row, to_picture
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,14 +44,8 @@ def depth_row(
         coloured(np.abs(pred - truth), 0, wrong, valid),
     ]
     small = [to_picture(p) for p in panels]
-    width = sum(p.width for p in small) + _GAP * (len(small) - 1)
-    canvas = Image.new("RGB", (width, small[0].height), "white")
-    left = 0
-    for panel in small:
-        canvas.paste(panel, (left, 0))
-        left += panel.width + _GAP
     scale = f"picture, prediction, truth ({low:.2f} to {high:.2f} m), error (0 to {wrong:.2f} m)"
-    return captioned_row(canvas, [*lines, scale])
+    return captioned_row(beside(small, gap=_GAP), [*lines, scale])
 
 
 def coloured(values_HW: np.ndarray, low: float, high: float, shown_HW: np.ndarray) -> Image.Image:

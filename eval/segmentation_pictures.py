@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from mtv.eval.artefacts import captioned_row, to_picture
+from mtv.eval.artefacts import beside, captioned_row, to_picture
+from mtv.eval.feature_pictures import LEGEND
 from mtv.probes.segmentation_metric import IGNORE_INDEX
 
 _GAP = 6
@@ -34,26 +35,31 @@ def coloured(label_HW: np.ndarray, n_classes: int) -> Image.Image:
 
 
 def segmentation_row(
-    picture: Image.Image, pred_HW: np.ndarray, label_HW: np.ndarray, classes: Sequence[str], lines: Sequence[str]
+    picture: Image.Image,
+    pred_HW: np.ndarray,
+    label_HW: np.ndarray,
+    classes: Sequence[str],
+    lines: Sequence[str],
+    *,
+    features: Image.Image | None = None,
 ) -> Image.Image:
     """Picture, prediction and truth side by side, with a legend of the largest classes and text below.
 
     Args:
         pred_HW, label_HW: uint8 at the size of the picture.
         classes: names in index order.
+        features: the patch features as colours, drawn last.
     """
-    panels = [to_picture(p) for p in (picture, coloured(pred_HW, len(classes)), coloured(label_HW, len(classes)))]
-    width = sum(p.width for p in panels) + _GAP * (len(panels) - 1)
+    drawn = [picture, coloured(pred_HW, len(classes)), coloured(label_HW, len(classes))]
+    row = beside([to_picture(p) for p in (*drawn, *([features] if features else []))], gap=_GAP)
     counts = np.bincount(np.concatenate([pred_HW.ravel(), label_HW.ravel()]), minlength=256)[: len(classes)]
     largest = [int(c) for c in np.argsort(-counts, kind="stable")[:_LEGEND] if counts[c]]
-    legend = _legend(largest, classes, width)
-    canvas = Image.new("RGB", (width, panels[0].height + legend.height), "white")
-    left = 0
-    for panel in panels:
-        canvas.paste(panel, (left, 0))
-        left += panel.width + _GAP
-    canvas.paste(legend, (0, panels[0].height))
-    return captioned_row(canvas, [*lines, "picture, prediction, truth"])
+    legend = _legend(largest, classes, row.width)
+    canvas = Image.new("RGB", (row.width, row.height + legend.height), "white")
+    canvas.paste(row, (0, 0))
+    canvas.paste(legend, (0, row.height))
+    panels = "picture, prediction, truth" + (f", {LEGEND}" if features else "")
+    return captioned_row(canvas, [*lines, panels])
 
 
 def _legend(shown: Sequence[int], classes: Sequence[str], width: int) -> Image.Image:

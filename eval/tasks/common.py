@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from mtv.eval.datasets.base import CaptionSet, ClassificationSet, FileRef
 from mtv.eval.features.request import FeatureRequest, Preparation
 from mtv.eval.preparations import RecordPreparation, statistics_of
 from mtv.eval.protocols import DenseProtocol
-from mtv.eval.task import stable_subset
+from mtv.eval.task import TaskRun, stable_subset
 
 if TYPE_CHECKING:
     from mtv.encoders.base import Encoder, TextKind
@@ -79,6 +79,12 @@ def resolved_norm(encoder: Encoder, protocol: DenseProtocol) -> Literal["none", 
 def pixels_of(request: FeatureRequest, sample: str) -> Tensor:
     """uint8 pixels of one sample, read again (for pictures and for the diagnosis)."""
     return request.preparation(sample, [f.read() for f in request.files[sample]])
+
+
+def tokens_of(run: TaskRun[Any], pair: tuple[str, str]) -> tuple[Tensor, Tensor]:
+    """Stored token maps of two samples, H,W,D each, of the first request's first output."""
+    first, second = (run.sets[0].get(i)[run.requests[0].outputs[0]] for i in pair)
+    return first, second
 
 
 def normalised_batch(encoder: Encoder, request: FeatureRequest, n: int = 64) -> Tensor:

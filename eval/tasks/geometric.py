@@ -24,7 +24,7 @@ from mtv.eval.features.request import FeatureRequest
 from mtv.eval.preparations import FramePreparation, NaviPreparation
 from mtv.eval.protocols import DenseProtocol, NaviProtocol, SevenScenesProtocol
 from mtv.eval.task import Scored, Task, TaskRun, stable_subset
-from mtv.eval.tasks.common import dense_request, extremes, pixels_of, tap_details
+from mtv.eval.tasks.common import dense_request, extremes, pixels_of, tap_details, tokens_of
 from mtv.hashing import sha256_lines
 from mtv.probes.correspondence import (
     PairScore,
@@ -159,7 +159,7 @@ class GeometricTask(Task[P, PosedSet], abc.ABC):
                 "n_images": len(data.images),
                 "bin_counts": bin_counts(scores, self.spec),
             },
-            pictures=lambda: self._pictures(run, request, scores, matches, item_of),
+            pictures=lambda: self._pictures(run, scores, matches, item_of),
         )
 
     def _table(self, data: PosedSet, scores: list[PairScore]) -> dict[str, np.ndarray]:
@@ -226,12 +226,11 @@ class GeometricTask(Task[P, PosedSet], abc.ABC):
     def _pictures(
         self,
         run: TaskRun[PosedSet],
-        request: FeatureRequest,
         scores: list[PairScore],
         matches: dict[int, Matches],
         item_of: Any,
     ) -> Iterator[tuple[str, Image.Image]]:
-        data = run.dataset
+        data, request = run.dataset, run.requests[0]
         t = self.spec.metres.index(self.spec.bin_metres)
         recall = np.array([s.hits_metres[t] / s.n for s in scores])
         for kind, positions in zip(("best", "worst"), extremes(recall, 8), strict=True):
@@ -248,6 +247,7 @@ class GeometricTask(Task[P, PosedSet], abc.ABC):
                         _fractions(matches[i].index1, item_of(b))[shown],
                         scores[i].errors_metres[shown] < self.spec.bin_metres,
                         [f"{a} / {b}", f"turned {scores[i].angle:.0f} degrees, recall {100 * recall[i]:.0f} %"],
+                        tokens=tokens_of(run, (a, b)),
                     ),
                 )
 

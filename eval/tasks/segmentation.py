@@ -7,6 +7,7 @@ With `engine=mmseg` the whole work is mmsegmentation's (`mtv.eval.mmseg`, an ext
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ from mtv.eval.heads.segmentation_views import (
 from mtv.eval.mmseg import engine as mmseg
 from mtv.eval.protocols_dense import SegmentationProtocol
 from mtv.eval.task import Scored, Task, TaskRun
-from mtv.eval.tasks.segmentation_report import describe_training, describe_windows, diagnosis, pictures
+from mtv.eval.tasks.segmentation_report import describe_training, describe_windows, diagnosis, feature_picture, pictures
 from mtv.probes.segmentation_metric import constant_areas, score_areas
 from mtv.probes.segmentation_selection import best_head
 from mtv.probes.segmentation_windows import WindowGeometry
@@ -142,7 +143,7 @@ class SegmentationTask(Task[SegmentationProtocol, SegmentationPair]):
                 "iou": class_table(total, data.classes),
             },
             diagnosis=diagnosis(score_areas(total).miou, constant.miou, data.classes[outcome.frequent]),
-            pictures=lambda: pictures(data, test.predictor(outcome.head), areas),
+            pictures=lambda: pictures(data, test.predictor(outcome.head), areas, partial(feature_picture, test)),
         )
 
     def _train(

@@ -11,10 +11,13 @@ import numpy as np
 from mtv.encoders.preprocess import decode_rgb
 from mtv.eval.datasets.base import SegmentationSet
 from mtv.eval.datasets.dense_decode import read_labels
+from mtv.eval.feature_pictures import as_picture, principal_colours
+from mtv.eval.heads.segmentation_scoring import EvalPictures
 from mtv.eval.heads.segmentation_training import Outcome, TrainingWindows
 from mtv.eval.heads.segmentation_views import EvalGrid
 from mtv.eval.segmentation_pictures import segmentation_row
 from mtv.eval.tasks.common import extremes
+from mtv.probes.segmentation_canvas import mean_logits
 from mtv.probes.segmentation_metric import AreaCounts, score_areas
 from mtv.probes.segmentation_windows import WindowGeometry
 
@@ -73,13 +76,17 @@ def diagnosis(miou: float, constant: float, name: str) -> list[str]:
 
 
 def pictures(
-    data: SegmentationSet, predict: Callable[[str], np.ndarray], areas: Sequence[AreaCounts]
+    data: SegmentationSet,
+    predict: Callable[[str], np.ndarray],
+    areas: Sequence[AreaCounts],
+    features: Callable[[str], Image.Image | None] = lambda picture: None,
 ) -> Iterator[tuple[str, Image.Image]]:
     """Best and worst test pictures by their own mIoU; those without labels are left out.
 
     Args:
         predict: picture id to its classes, H,W at its own size.
         areas: counts of every picture, in the order of `data.images`.
+        features: picture id to its features as colours, where they are at hand.
     """
     scores = np.array([score_areas(a).miou if a.labelled_C.any() else np.nan for a in areas])
     ids, labelled = list(data.images), np.flatnonzero(~np.isnan(scores))
@@ -88,5 +95,14 @@ def pictures(
             key, score = ids[place], score_areas(areas[place])
             lines = [f"{key}: mIoU {score.miou:.1f} %, pixels {score.aacc:.1f} %"]
             picture = decode_rgb(data.images[key].read())
-            row = segmentation_row(picture, predict(key), read_labels(data, key), data.classes, lines)
+            labels, colours = read_labels(data, key), features(key)
+            row = segmentation_row(picture, predict(key), labels, data.classes, lines, features=colours)
             yield f"{kind}-{turn:02d}", row
+
+
+def feature_picture(test: EvalPictures, picture: str) -> Image.Image:
+    """Stored features of a picture's windows as colours, at the picture's size; the mean where windows overlap."""
+    grid = test.grids[picture]
+    colours = [c.permute(2, 0, 1) for c in principal_colours(list(test.read(picture)))]
+    whole_3HW = mean_logits(grid.windows, colours)[:, : grid.resized[0], : grid.resized[1]]
+    return as_picture(whole_3HW.permute(1, 2, 0), (grid.size[1], grid.size[0]))

@@ -17,7 +17,7 @@ from mtv.eval.features.request import FeatureRequest
 from mtv.eval.preparations import SquarePreparation
 from mtv.eval.protocols import SpairProtocol
 from mtv.eval.task import Scored, Task, TaskRun, stable_subset
-from mtv.eval.tasks.common import dense_request, extremes, pixels_of, tap_details
+from mtv.eval.tasks.common import dense_request, extremes, pixels_of, tap_details, tokens_of
 from mtv.hashing import sha256_lines
 from mtv.probes.resample import SquareGrid
 from mtv.probes.semantic import KeypointErrors, KeypointImage, match_keypoints, unit_map
@@ -110,7 +110,7 @@ class SpairTask(Task[SpairProtocol, ChosenPairs]):
                 "pairs_without_keypoints": sum(not len(e.error) for e in errors.values()),
                 "per_class": _per_class(table),
             },
-            pictures=lambda: self._pictures(run, request, errors),
+            pictures=lambda: self._pictures(run, errors),
         )
 
     def _image(self, run: TaskRun[ChosenPairs], tokens: Any, image: str) -> KeypointImage:
@@ -141,13 +141,13 @@ class SpairTask(Task[SpairProtocol, ChosenPairs]):
         }
 
     def _pictures(
-        self, run: TaskRun[ChosenPairs], request: FeatureRequest, errors: dict[str, KeypointErrors]
+        self, run: TaskRun[ChosenPairs], errors: dict[str, KeypointErrors]
     ) -> Iterator[tuple[str, Image.Image]]:
         scored = [q for q in run.dataset.pairs if len(errors[q.id].error)]
         mean_error = np.array([float(np.mean(errors[q.id].error / errors[q.id].scale)) for q in scored])
         for kind, positions in zip(("best", "worst"), extremes(-mean_error), strict=True):
             for turn, i in enumerate(positions):
-                yield f"{kind}-{turn:02d}", _draw(run.dataset, request, scored[i], errors[scored[i].id])
+                yield f"{kind}-{turn:02d}", _draw(run, scored[i], errors[scored[i].id])
 
 
 def _images_of(pairs: list[KeypointPair]) -> list[str]:
@@ -212,9 +212,9 @@ def _per_class(table: dict[str, np.ndarray]) -> dict[str, dict[str, float]]:
     return out
 
 
-def _draw(data: KeypointPairSet, request: FeatureRequest, pair: KeypointPair, e: KeypointErrors) -> Image.Image:
-    source, target = data.annotations[pair.source], data.annotations[pair.target]
-    pictures = [pixels_of(request, i) for i in (pair.source, pair.target)]
+def _draw(run: TaskRun[ChosenPairs], pair: KeypointPair, e: KeypointErrors) -> Image.Image:
+    source, target = (run.dataset.annotations[i] for i in (pair.source, pair.target))
+    pictures = [pixels_of(run.requests[0], i) for i in (pair.source, pair.target)]
     good = is_correct(e.error, np.full(len(e.error), e.scale), 0.10)
     return match_lines(
         pictures[0],
@@ -224,4 +224,5 @@ def _draw(data: KeypointPairSet, request: FeatureRequest, pair: KeypointPair, e:
         good,
         [f"{pair.category}: {int(good.sum())} of {len(good)} keypoints within 0.1 (rings: truth)"],
         truth_right_K2=target.keypoints[e.keypoint] / max(target.size),
+        tokens=tokens_of(run, (pair.source, pair.target)),
     )
