@@ -94,9 +94,9 @@ def small() -> Recipe:
 def mini() -> Recipe:
     """A tiny ViT at 48 px for two CPU cores and ten minutes, on the miniature world.
 
-    The paper weighs its objectives equally. Here the self-supervised losses have three tenths of theirs: in so few steps
-    their targets are mostly noise, and at full weight their gradient on the trunk is three to ten times that of any
-    other objective. Depth has three times its weight, because its gradient is the smallest of the four.
+    The paper weighs its objectives equally. Here the self-supervised losses have three tenths of their weight: in so
+    few steps their targets are mostly noise, and at full weight their gradient on the trunk is three to ten times that
+    of any other objective. Depth has three times its weight, or it is hardly learnt in that time.
     """
     size = SIZES["tiny"].with_(
         name="mini",

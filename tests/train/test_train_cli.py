@@ -57,7 +57,7 @@ def test_recipes_are_listed_and_printed(capsys: pytest.CaptureFixture[str]) -> N
     assert invoke(["recipes", "mini"]) == 0
     text = capsys.readouterr().out
     settings = [row.split(" ")[0] for row in text.splitlines()[2:]]
-    assert "optim.lr=0.001" in settings
+    assert f"optim.lr={get_recipe('mini').optim.lr}" in settings
     free = [s for s in settings if not s.startswith("model.")]
     assert get_recipe("mini").set(free) == get_recipe("mini")
 
