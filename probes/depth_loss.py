@@ -91,7 +91,9 @@ class _ChunkRoots(torch.autograd.Function):
         step = 1 if pred_CN.device.type == "cpu" else len(pred_CN)
         for first in range(0, len(pred_CN), step):
             some = slice(first, first + step)
-            root_C[some], counts_C[some], slope_CN[some] = _roots(pred_CN[some], depth_CN[some], config, with_variance)
+            root_C[some], counts_C[some] = _roots(
+                pred_CN[some], depth_CN[some], config, with_variance, slope_cN=slope_CN[some]
+            )
         ctx.save_for_backward(slope_CN)
         ctx.mark_non_differentiable(counts_C)
         return root_C, counts_C
@@ -104,9 +106,9 @@ class _ChunkRoots(torch.autograd.Function):
 
 
 def _roots(
-    pred_cN: Tensor, depth_cN: Tensor, config: DepthLossConfig, with_variance: bool
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Root of every chunk, whether it counts, and the slope of the root in every prediction."""
+    pred_cN: Tensor, depth_cN: Tensor, config: DepthLossConfig, with_variance: bool, *, slope_cN: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Root of every chunk and whether it counts; the slope of the root in every prediction goes into `slope_cN`."""
     # Masks are floats: on a CPU, a pass over booleans takes twice as long.
     target_cN = torch.nan_to_num(depth_cN, nan=0.0, posinf=math.inf, neginf=0.0).clamp_(min=0)
     valid_cN = torch.sign(target_cN)
@@ -114,18 +116,15 @@ def _roots(
     shifted_cN = pred_cN + config.epsilon
     gap_cN = torch.div(shifted_cN, target_cN.add_(config.epsilon), out=target_cN).log_().mul_(valid_cN)
     mean_c = gap_cN.sum(1) / n_c.clamp(min=1)
-    squared_c = config.mean_weight * mean_c.square()
-    if with_variance:
-        centred_cN = gap_cN.sub_(mean_c[:, None]).mul_(valid_cN)
-        freedom_c = (n_c - 1).clamp(min=1)
-        squared_c = squared_c + centred_cN.square().sum(1) / freedom_c
-        slope_cN = centred_cN.mul_(1 / freedom_c[:, None])
-    else:
-        slope_cN = gap_cN.zero_()
-    slope_cN.addcmul_(valid_cN, (config.mean_weight * mean_c / n_c.clamp(min=1))[:, None])
+    centred_cN = gap_cN.sub_(mean_c[:, None]).mul_(valid_cN) if with_variance else gap_cN.zero_()
+    freedom_c = (n_c - 1).clamp(min=1)
+    squared_c = config.mean_weight * mean_c.square() + centred_cN.square().sum(1) / freedom_c
     counts_c = n_c >= 2
     # The slope of sqrt is infinite at 0 (prediction equal to target): such a chunk gives 0 with zero gradient.
     flat_c = ~counts_c | (squared_c == 0)
     root_c = torch.where(flat_c, 0, torch.where(flat_c, 1, squared_c).sqrt())
     per_root_c = torch.where(flat_c, 0, 1 / torch.where(flat_c, 1, root_c))
-    return root_c, counts_c, slope_cN.div_(shifted_cN).mul_(per_root_c[:, None])
+    centred_cN.mul_((per_root_c / freedom_c)[:, None])
+    centred_cN.addcmul_(valid_cN, (config.mean_weight * mean_c * per_root_c / n_c.clamp(min=1))[:, None])
+    torch.div(centred_cN, shifted_cN, out=slope_cN)
+    return root_c, counts_c
