@@ -11,6 +11,7 @@ numpy and Pillow only: nothing here imports torch.
 
 from mtv.shards.dataset import DatasetInfo, build_dataset, read_dataset
 from mtv.shards.depth_code import decode_disparity, encode_disparity
+from mtv.shards.index_file import StaleIndexError
 from mtv.shards.reader import ShardDataset, ShardRange
 from mtv.shards.records import EncodedDepth, Region, ShardSample
 from mtv.shards.verify import Problem, verify_dataset
@@ -27,6 +28,7 @@ __all__ = [
     "ShardDataset",
     "ShardRange",
     "ShardSample",
+    "StaleIndexError",
     "build_dataset",
     "decode_disparity",
     "encode_disparity",

@@ -27,7 +27,11 @@ from mtv.hashing import canonical_json
 from mtv.shards.layout import IMAGES
 
 FORMAT = "mtv-shard-index-1"
-REBUILD = "Build the index again (mtv.shards.build_dataset); shards that did not change are not read again."
+REBUILD = "Index it again (`mtv-train data index DIR`); shards that did not change are not read again."
+
+
+class StaleIndexError(DataError):
+    """A whole file was changed or copied after it was indexed: no damage to some sample, and nothing to skip."""
 
 
 @dataclass(frozen=True, kw_only=True)

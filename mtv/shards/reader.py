@@ -16,7 +16,7 @@ import numpy as np
 from mtv.errors import DataError, UsageError, unknown
 from mtv.shards import layout
 from mtv.shards.dataset import DatasetInfo, content_hash, read_dataset, read_index
-from mtv.shards.index_file import REBUILD, ShardIndex, Stamp
+from mtv.shards.index_file import REBUILD, ShardIndex, StaleIndexError, Stamp
 from mtv.shards.recent import OpenFile, Recent
 from mtv.shards.records import EncodedDepth, Region, ShardSample, image_size, parse_regions, parse_text
 from mtv.shards.verify import Problem, verify_dataset
@@ -182,6 +182,8 @@ def _open_tar(path: str, stamp: Stamp) -> OpenFile:
         raise DataError(
             f"{path}: cannot be read ({e.strerror or e})", "Copy it again, or build the index again."
         ) from e
-    if difference := stamp.difference(file.stat()):
-        raise DataError(f"{path} {difference}", REBUILD)
+    now = file.stat()
+    if difference := stamp.difference(now):
+        kind = StaleIndexError if now.st_size == stamp.bytes else DataError
+        raise kind(f"{path} {difference}", REBUILD)
     return file

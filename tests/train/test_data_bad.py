@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ import torch
 from data_world import ByteTokenizer, Sample, encode, write_corpus
 
 from mtv.errors import DataError
-from mtv.shards import ShardDataset
+from mtv.shards import ShardDataset, StaleIndexError
 from mtv.train.data.batch import Needs
 from mtv.train.data.loader import Loader
 from mtv.train.data.options import DataOptions, ViewOptions
@@ -103,6 +104,16 @@ def test_a_corpus_without_any_sound_sample_is_an_error_at_once(tmp_path: Path) -
     corpus = write_corpus(tmp_path, shards=(4,), change=lambda n, s: one_pixel(s))
     with pytest.raises(DataError, match="no sample of block 0 can be used"):
         keys(loader(corpus, max_bad=100))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_copied_corpus_is_to_be_indexed_again_and_not_skipped(tmp_path: Path, workers: int) -> None:
+    """`cp -r` gives files new times: every sample is sound, so none may count as bad."""
+    corpus = write_corpus(tmp_path)
+    for tar in corpus.root.rglob("*.tar"):
+        os.utime(tar, ns=(1, 1_700_000_000_123_456_789))
+    with pytest.raises(StaleIndexError, match=r"its index is older than the file\n.*mtv-train data index"):
+        keys(loader(corpus, max_bad=100, workers=workers))
 
 
 def test_a_damaged_tar_counts_its_samples(tmp_path: Path) -> None:

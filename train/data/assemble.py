@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from mtv.errors import DataError
-from mtv.shards import ShardDataset, ShardSample
+from mtv.shards import ShardDataset, ShardSample, StaleIndexError
 from mtv.train.data.batch import Needs
 from mtv.train.data.cache import PixelCache
 from mtv.train.data.canvas import DEPTH_OFFSET, Pixels, decode_sample
@@ -121,6 +121,8 @@ class Assembler:
         while True:
             try:
                 return self._sample(chosen.index, report)
+            except StaleIndexError:
+                raise
             except DataError as e:
                 report.bad[chosen.index] = e.message
                 check_bad(report.bad, self.data.max_bad)
