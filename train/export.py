@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from mtv.atomic import cannot_write
+from mtv.atomic import atomic_write, cannot_write
 from mtv.errors import CheckpointError, UsageError
 from mtv.train.recipe import Recipe
 from mtv.train.run_folder import (
@@ -165,7 +165,8 @@ def _halve(weights: Path) -> None:
 
     state = {name: t.half() if t.is_floating_point() else t for name, t in read_state_dict(weights).items()}
     check_finite(state, f"{weights.name} in float16")
-    save_file(state, weights, metadata={"format": "pt"})
+    # Not in place: safetensors gives a new file to its owner alone.
+    atomic_write(weights, lambda p: save_file(state, p, metadata={"format": "pt"}))
 
 
 @contextlib.contextmanager

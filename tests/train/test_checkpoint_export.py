@@ -58,6 +58,7 @@ def test_half_towers_are_the_same_model(saved: Path, trained: Parallel, tmp_path
     export_run(saved, tmp_path / "whole", "hf")
     export_run(saved, tmp_path / "half", "hf", towers_only=True, half=True)
     assert {p.name for p in (tmp_path / "half").iterdir()} == EXPORTED - {"mtv_heads.safetensors"}
+    assert (tmp_path / "half" / "model.safetensors").stat().st_mode & 0o044 == 0o044, "others cannot read it"
     sizes = [(tmp_path / n / "model.safetensors").stat().st_size for n in ("half", "whole")]
     assert sizes[0] < 0.55 * sizes[1]
     images_BCHW = synthetic_batch(trained.learner.recipe, 4, 5).global_BCHW
