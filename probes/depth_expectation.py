@@ -2,13 +2,15 @@
 
 The upsampled logits are by far the largest tensor of the depth probe (58 MB for four images), and the only reason to
 hold them is the backward pass. Here they are made again in it, which costs one small product and saves more than that:
-on a CPU they exist a few rows at a time, in buffers that stay in the cache (same bits, a quarter faster). Upsampling is
-by products, so that gradients are the same in every run also on CUDA (`bilinear`). Protocol `depth`, sections 3.2, 6.1.
+on a CPU they exist a few rows at a time, in buffers that stay in the cache. Upsampling is by products, so that
+gradients are the same in every run also on CUDA (`bilinear`): along the columns for all rows of tokens at once, then
+along the rows from the few rows of tokens that a few rows of pixels touch. Protocol `depth`, sections 3.2, 6.1.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -39,10 +41,10 @@ def expected_depth(logits_BhwK: Tensor, centres_K: Tensor, *, floor: float, upsa
     """
     _, h, w, _ = logits_BhwK.shape
     rows_Hh, cols_Ww = (bilinear_weights(n, n * upsample).to(logits_BhwK) for n in (h, w))
-    moments_K2 = torch.stack([centres_K, torch.ones_like(centres_K)], dim=1)
-    floor_2 = floor * moments_K2.sum(dim=0)
+    moments_2K = torch.stack([centres_K, torch.ones_like(centres_K)])
+    floor_2 = floor * moments_2K.sum(dim=1)
     depth_BHW: Tensor = _ExpectedDepth.apply(
-        logits_BhwK.contiguous(), rows_Hh, cols_Ww, moments_K2.to(logits_BhwK), floor_2.to(logits_BhwK)
+        logits_BhwK.contiguous(), rows_Hh, cols_Ww, moments_2K.to(logits_BhwK), floor_2.to(logits_BhwK)
     )
     return depth_BHW[:, None]
 
@@ -50,57 +52,87 @@ def expected_depth(logits_BhwK: Tensor, centres_K: Tensor, *, floor: float, upsa
 class _ExpectedDepth(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, logits_BhwK: Tensor, rows_Hh: Tensor, cols_Ww: Tensor, moments_K2: Tensor, floor_2: Tensor
+        ctx: Any, logits_BhwK: Tensor, rows_Hh: Tensor, cols_Ww: Tensor, moments_2K: Tensor, floor_2: Tensor
     ) -> Tensor:
-        sums_BHW2 = logits_BhwK.new_empty(len(logits_BhwK), len(rows_Hh), len(cols_Ww), 2)
-        for images, tall_bHwK in _taller(logits_BhwK, rows_Hh):
-            for rows, relu_brWK, _ in _upsampled_relu(tall_bHwK, cols_Ww):
-                torch.matmul(relu_brWK, moments_K2, out=sums_BHW2[images, rows])
-        weighted_BHW, mass_BHW = (sums_BHW2 + floor_2).unbind(-1)
+        sums_B2HW = logits_BhwK.new_empty(len(logits_BhwK), 2, len(rows_Hh), len(cols_Ww))
+        for images, wide_bhWK in _wider(logits_BhwK, cols_Ww):
+            for part in _upsampled_relu(wide_bhWK, rows_Hh):
+                relu_bKn = part.relu_brWK.flatten(1, 2).transpose(1, 2)
+                torch.matmul(moments_2K, relu_bKn, out=sums_B2HW[images, :, part.pixels].flatten(2))
+        weighted_BHW, mass_BHW = (sums_B2HW + floor_2[:, None, None]).unbind(1)
         depth_BHW = weighted_BHW / mass_BHW
-        ctx.save_for_backward(logits_BhwK, rows_Hh, cols_Ww, moments_K2, mass_BHW, depth_BHW)
+        ctx.save_for_backward(logits_BhwK, rows_Hh, cols_Ww, moments_2K, mass_BHW, depth_BHW)
         return depth_BHW
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, None]:
-        logits_BhwK, rows_Hh, cols_Ww, moments_K2, mass_BHW, depth_BHW = ctx.saved_tensors
+        logits_BhwK, rows_Hh, cols_Ww, moments_2K, mass_BHW, depth_BHW = ctx.saved_tensors
         # d depth / d relu_k = (c_k - depth) / mass: a product with the two moments.
         per_mass_BHW = gradients[0] / mass_BHW
         slopes_BHW2 = torch.stack([per_mass_BHW, -per_mass_BHW * depth_BHW], dim=-1)
-        moments_2K, cols_wW = moments_K2.T.contiguous(), cols_Ww.T.contiguous()
-        out_BhwK = torch.empty_like(logits_BhwK)
-        for images, tall_bHwK in _taller(logits_BhwK, rows_Hh):
-            for rows, relu_brWK, slope_brWK in _upsampled_relu(tall_bHwK, cols_Ww):
-                torch.matmul(slopes_BHW2[images, rows], moments_2K, out=slope_brWK)
-                slope_brWK.mul_(relu_brWK.sign_())
-                # These rows of the taller logits have been read, so their gradient takes their place.
-                torch.matmul(cols_wW, slope_brWK, out=tall_bHwK[:, rows])
-            torch.matmul(rows_Hh.T, tall_bHwK.flatten(2), out=out_BhwK[images].flatten(2))
+        cols_wW, out_BhwK = cols_Ww.T.contiguous(), torch.empty_like(logits_BhwK)
+        for images, wide_bhWK in _wider(logits_BhwK, cols_Ww):
+            grad_bhWK = torch.zeros_like(wide_bhWK)
+            for part in _upsampled_relu(wide_bhWK, rows_Hh):
+                slope_brWK = torch.matmul(slopes_BHW2[images, part.pixels], moments_2K, out=part.free_brWK)
+                slope_brWK.mul_(part.relu_brWK.sign_())
+                weights_btr = part.weights_rt.T.expand(len(grad_bhWK), -1, -1)
+                grad_bhWK[:, part.tokens].flatten(2).baddbmm_(weights_btr, slope_brWK.flatten(2))
+            torch.matmul(cols_wW, grad_bhWK, out=out_BhwK[images])
         return out_BhwK, None, None, None, None
 
 
-def _taller(logits_BhwK: Tensor, rows_Hh: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """Images in turn and their logits upsampled along the rows, in a buffer that is used again.
+def _wider(logits_BhwK: Tensor, cols_Ww: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """Images in turn and their logits upsampled along the columns, in a buffer that is used again.
 
     One image at a time on a CPU, where fresh memory is slow; all at once elsewhere, where launches are.
     """
-    batch, _, w, bins = logits_BhwK.shape
+    batch, h, _, bins = logits_BhwK.shape
     step = 1 if logits_BhwK.device.type == "cpu" else max(batch, 1)
-    tall_bHwK = logits_BhwK.new_empty(step, len(rows_Hh), w, bins)
+    wide_bhWK = logits_BhwK.new_empty(step, h, len(cols_Ww), bins)
     for first in range(0, batch, step):
         images = slice(first, first + step)
-        torch.matmul(rows_Hh, logits_BhwK[images].flatten(2), out=tall_bHwK.view(step, -1, w * bins))
-        yield images, tall_bHwK
+        torch.matmul(cols_Ww, logits_BhwK[images], out=wide_bhWK)
+        yield images, wide_bhWK
 
 
-def _upsampled_relu(tall_bHwK: Tensor, cols_Ww: Tensor) -> Iterator[tuple[slice, Tensor, Tensor]]:
-    """Rows in turn, their logits upsampled along the columns after the ReLU, and a buffer of that size that is free."""
-    images, height, _, bins = tall_bHwK.shape
-    step = _ROWS if tall_bHwK.device.type == "cpu" else height
-    both_2brWK = tall_bHwK.new_empty(2, images, step, len(cols_Ww), bins)
+@dataclass(frozen=True, kw_only=True)
+class _Part:
+    """Some rows of pixels of some images."""
+
+    pixels: slice
+    """Rows of pixels."""
+    tokens: slice
+    """Rows of tokens that they touch."""
+    weights_rt: Tensor
+    """Weight of each such row of tokens in each row of pixels."""
+    relu_brWK: Tensor
+    """Upsampled logits after the ReLU."""
+    free_brWK: Tensor
+    """A buffer of that size that may be overwritten."""
+
+
+def _upsampled_relu(wide_bhWK: Tensor, rows_Hh: Tensor) -> Iterator[_Part]:
+    """Rows of pixels in turn; the next part overwrites the buffers of the last."""
+    on_cpu, height = wide_bhWK.device.type == "cpu", len(rows_Hh)
+    step = _ROWS if on_cpu else height
+    both_2brWK = wide_bhWK.new_empty(2, len(wide_bhWK), step, *wide_bhWK.shape[2:])
     for first in range(0, height, step):
-        rows = slice(first, min(first + step, height))
-        up_brWK, free_brWK = both_2brWK[:, :, : rows.stop - first]
-        torch.matmul(cols_Ww, tall_bHwK[:, rows], out=up_brWK)
-        yield rows, up_brWK.relu_(), free_brWK
+        pixels = slice(first, min(first + step, height))
+        tokens = _touched(rows_Hh[pixels]) if on_cpu else slice(None)
+        up_brWK, free_brWK = both_2brWK[:, :, : pixels.stop - first]
+        torch.matmul(rows_Hh[pixels, tokens], wide_bhWK[:, tokens].flatten(2), out=up_brWK.flatten(2))
+        yield _Part(
+            pixels=pixels,
+            tokens=tokens,
+            weights_rt=rows_Hh[pixels, tokens],
+            relu_brWK=up_brWK.relu_(),
+            free_brWK=free_brWK,
+        )
+
+
+def _touched(weights_rh: Tensor) -> slice:
+    """From the first to the last column with a weight."""
+    columns = weights_rh.any(dim=0).nonzero()
+    return slice(int(columns[0]), int(columns[-1]) + 1)
