@@ -32,15 +32,9 @@ def to_picture(pixels_3HW: Tensor | Image.Image) -> Image.Image:
 def captioned(pixels_3HW: Tensor | Image.Image, lines: Sequence[str], *, width: int = 240) -> Image.Image:
     """The picture with lines of text below it."""
     image = to_picture(pixels_3HW)
-    width = max(width, image.width)
-    font = ImageFont.load_default(size=13)
-    wrapped = [part for line in lines for part in (textwrap.wrap(line, max(width // 7, 10)) or [""])]
-    canvas = Image.new("RGB", (width, image.height + 17 * len(wrapped) + 8), "white")
-    canvas.paste(image, ((width - image.width) // 2, 0))
-    draw = ImageDraw.Draw(canvas)
-    for row, line in enumerate(wrapped):
-        draw.text((4, image.height + 4 + 17 * row), line, fill="black", font=font)
-    return canvas
+    canvas = Image.new("RGB", (max(width, image.width), image.height), "white")
+    canvas.paste(image, ((canvas.width - image.width) // 2, 0))
+    return captioned_row(canvas, lines)
 
 
 def match_lines(
@@ -95,11 +89,12 @@ def beside(panels: Sequence[Image.Image], *, gap: int) -> Image.Image:
 
 
 def captioned_row(image: Image.Image, lines: Sequence[str]) -> Image.Image:
-    """A wide picture with lines of text below it, unscaled."""
+    """A picture with lines of text below it, wrapped at its width; it is not scaled."""
     font = ImageFont.load_default(size=13)
-    canvas = Image.new("RGB", (image.width, image.height + 17 * len(lines) + 8), "white")
+    wrapped = [part for line in lines for part in (textwrap.wrap(line, max(image.width // 7, 10)) or [""])]
+    canvas = Image.new("RGB", (image.width, image.height + 17 * len(wrapped) + 8), "white")
     canvas.paste(image, (0, 0))
     draw = ImageDraw.Draw(canvas)
-    for row, line in enumerate(lines):
+    for row, line in enumerate(wrapped):
         draw.text((4, image.height + 4 + 17 * row), line, fill="black", font=font)
     return canvas
