@@ -9,7 +9,7 @@ along the rows from the few rows of tokens that a few rows of pixels touch. Prot
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,10 +55,11 @@ class _ExpectedDepth(torch.autograd.Function):
         ctx: Any, logits_BhwK: Tensor, rows_Hh: Tensor, cols_Ww: Tensor, moments_2K: Tensor, floor_2: Tensor
     ) -> Tensor:
         sums_B2HW = logits_BhwK.new_empty(len(logits_BhwK), 2, len(rows_Hh), len(cols_Ww))
+        bands = _bands(rows_Hh)
         for images, wide_bhWK in _wider(logits_BhwK, cols_Ww):
-            for part in _upsampled_relu(wide_bhWK, rows_Hh):
-                relu_bKn = part.relu_brWK.flatten(1, 2).transpose(1, 2)
-                torch.matmul(moments_2K, relu_bKn, out=sums_B2HW[images, :, part.pixels].flatten(2))
+            for band, relu_brWK, _ in _upsampled_relu(wide_bhWK, bands):
+                relu_bKn = relu_brWK.flatten(1, 2).transpose(1, 2)
+                torch.matmul(moments_2K, relu_bKn, out=sums_B2HW[images, :, band.pixels].flatten(2))
         weighted_BHW, mass_BHW = (sums_B2HW + floor_2[:, None, None]).unbind(1)
         depth_BHW = weighted_BHW / mass_BHW
         ctx.save_for_backward(logits_BhwK, rows_Hh, cols_Ww, moments_2K, mass_BHW, depth_BHW)
@@ -71,14 +72,14 @@ class _ExpectedDepth(torch.autograd.Function):
         # d depth / d relu_k = (c_k - depth) / mass: a product with the two moments.
         per_mass_BHW = gradients[0] / mass_BHW
         slopes_BHW2 = torch.stack([per_mass_BHW, -per_mass_BHW * depth_BHW], dim=-1)
-        cols_wW, out_BhwK = cols_Ww.T.contiguous(), torch.empty_like(logits_BhwK)
+        cols_wW, bands, out_BhwK = cols_Ww.T.contiguous(), _bands(rows_Hh), torch.empty_like(logits_BhwK)
         for images, wide_bhWK in _wider(logits_BhwK, cols_Ww):
             grad_bhWK = torch.zeros_like(wide_bhWK)
-            for part in _upsampled_relu(wide_bhWK, rows_Hh):
-                slope_brWK = torch.matmul(slopes_BHW2[images, part.pixels], moments_2K, out=part.free_brWK)
-                slope_brWK.mul_(part.relu_brWK.sign_())
-                weights_btr = part.weights_rt.T.expand(len(grad_bhWK), -1, -1)
-                grad_bhWK[:, part.tokens].flatten(2).baddbmm_(weights_btr, slope_brWK.flatten(2))
+            for band, relu_brWK, slope_brWK in _upsampled_relu(wide_bhWK, bands):
+                torch.matmul(slopes_BHW2[images, band.pixels], moments_2K, out=slope_brWK)
+                slope_brWK.mul_(relu_brWK.sign_())
+                weights_btr = band.weights_rt.T.expand(len(grad_bhWK), -1, -1)
+                grad_bhWK[:, band.tokens].flatten(2).baddbmm_(weights_btr, slope_brWK.flatten(2))
             torch.matmul(cols_wW, grad_bhWK, out=out_BhwK[images])
         return out_BhwK, None, None, None, None
 
@@ -98,41 +99,35 @@ def _wider(logits_BhwK: Tensor, cols_Ww: Tensor) -> Iterator[tuple[slice, Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Part:
-    """Some rows of pixels of some images."""
+class _Band:
+    """Some rows of pixels and the rows of tokens that they touch."""
 
     pixels: slice
     """Rows of pixels."""
     tokens: slice
-    """Rows of tokens that they touch."""
+    """Rows of tokens, from the first to the last with a weight."""
     weights_rt: Tensor
     """Weight of each such row of tokens in each row of pixels."""
-    relu_brWK: Tensor
-    """Upsampled logits after the ReLU."""
-    free_brWK: Tensor
-    """A buffer of that size that may be overwritten."""
 
 
-def _upsampled_relu(wide_bhWK: Tensor, rows_Hh: Tensor) -> Iterator[_Part]:
-    """Rows of pixels in turn; the next part overwrites the buffers of the last."""
-    on_cpu, height = wide_bhWK.device.type == "cpu", len(rows_Hh)
-    step = _ROWS if on_cpu else height
-    both_2brWK = wide_bhWK.new_empty(2, len(wide_bhWK), step, *wide_bhWK.shape[2:])
-    for first in range(0, height, step):
-        pixels = slice(first, min(first + step, height))
-        tokens = _touched(rows_Hh[pixels]) if on_cpu else slice(None)
-        up_brWK, free_brWK = both_2brWK[:, :, : pixels.stop - first]
-        torch.matmul(rows_Hh[pixels, tokens], wide_bhWK[:, tokens].flatten(2), out=up_brWK.flatten(2))
-        yield _Part(
-            pixels=pixels,
-            tokens=tokens,
-            weights_rt=rows_Hh[pixels, tokens],
-            relu_brWK=up_brWK.relu_(),
-            free_brWK=free_brWK,
-        )
+def _bands(rows_Hh: Tensor) -> list[_Band]:
+    """A few rows of pixels each on a CPU; all rows as one elsewhere, where launches are slow."""
+    if rows_Hh.device.type != "cpu":
+        return [_Band(pixels=slice(None), tokens=slice(None), weights_rt=rows_Hh)]
+    bands = []
+    for first in range(0, len(rows_Hh), _ROWS):
+        pixels = slice(first, min(first + _ROWS, len(rows_Hh)))
+        touched = rows_Hh[pixels].any(dim=0).nonzero()
+        tokens = slice(int(touched[0]), int(touched[-1]) + 1)
+        bands.append(_Band(pixels=pixels, tokens=tokens, weights_rt=rows_Hh[pixels, tokens]))
+    return bands
 
 
-def _touched(weights_rh: Tensor) -> slice:
-    """From the first to the last column with a weight."""
-    columns = weights_rh.any(dim=0).nonzero()
-    return slice(int(columns[0]), int(columns[-1]) + 1)
+def _upsampled_relu(wide_bhWK: Tensor, bands: Sequence[_Band]) -> Iterator[tuple[_Band, Tensor, Tensor]]:
+    """Bands in turn, their upsampled logits after the ReLU, and a buffer of that size that is free."""
+    images, _, width, bins = wide_bhWK.shape
+    both_2brWK = wide_bhWK.new_empty(2, images, max(len(b.weights_rt) for b in bands), width, bins)
+    for band in bands:
+        up_brWK, free_brWK = both_2brWK[:, :, : len(band.weights_rt)]
+        torch.matmul(band.weights_rt, wide_bhWK[:, band.tokens].flatten(2), out=up_brWK.flatten(2))
+        yield band, up_brWK.relu_(), free_brWK
