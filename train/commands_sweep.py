@@ -104,8 +104,9 @@ def sweep(
 ) -> int:
     """Train every recipe on every set of objectives with every seed, measure each run, and print Tables 3 and 4.
 
-    Started again, it does only what is missing, wherever it was killed; seeds, sets and recipes may be added. A run
-    that fails does not stop the others (exit code 1). Ctrl-C and SIGTERM save what is in progress.
+    Started again, it does only what is missing, wherever it was killed; seeds, sets and recipes may be added. Several
+    may work on one folder at once: each takes what no other has in hand. A run that fails does not stop the others
+    (exit code 1). Ctrl-C and SIGTERM save what is in progress.
 
     \b
     mtv-train sweep --recipe mini --tasks lattice --seeds 3 --data WORLD --out study

@@ -7,7 +7,9 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from run_nano import lines, weights
 from sweep_command import arguments, finish, nano_cell, start
@@ -18,7 +20,9 @@ from mtv.leaderboards.frame import Stored
 from mtv.leaderboards.study import studies
 from mtv.results import find_records
 from mtv.train.run import train
+from mtv.train.sweep.plan import Cell, Plan, make_recipes, parse_subsets
 from mtv.train.sweep.state import RESULTS, remember_measured, state_of
+from mtv.train.sweep.work import Way, Work
 from mtv.training_record import TrainingRecord
 
 SUITE = ("coco",)
@@ -103,6 +107,44 @@ def test_a_killed_sweep_leaves_a_child_that_the_next_one_waits_for(tmp_path: Pat
         assert run_child(command, log, Stop(), pass_fds=(handle,), tell=told.append) == 7
     assert "first" in told
     assert reason(log) == "error: nothing works"
+
+
+class Order(Work):
+    """Work that trains nothing and remembers what it was told to."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.trained: list[str] = []
+
+    def _train(self, job: int, cell: Cell, title: str, handle: int) -> None:
+        self.trained.append("+".join(cell.recipe.tasks))
+
+    def _measure(self, job: int, cell: Cell, title: str, handle: int) -> None:
+        pass
+
+
+def test_what_another_sweep_has_in_hand_is_waited_for_last(mini_world: Path, tmp_path: Path) -> None:
+    plan = Plan(
+        recipes=make_recipes(["nano"], []),
+        settings=(),
+        subsets=parse_subsets("vl;vl,ssl;vl,ground"),
+        seeds=(0,),
+        data=mini_world,
+        eval_data=mini_world,
+        suite=SUITE,
+    )
+    work = Order(plan, tmp_path, Way(), Stop(), quiet=True)
+    with ThreadPoolExecutor(1) as pool:
+        with claimed(plan.cells[0].notes(tmp_path) / "lock", waiting=print):
+            running = pool.submit(work.go, plan.cells)
+            deadline = time.monotonic() + 60
+            while len(work.trained) < 2:
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+            time.sleep(0.5)
+            assert work.trained == ["vl+ssl", "vl+ground"]
+        running.result(timeout=60)
+    assert work.trained == ["vl+ssl", "vl+ground", "vl"]
 
 
 def lines_of(run: Path) -> list[object]:

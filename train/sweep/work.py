@@ -3,7 +3,8 @@
 Notable choices:
 * Measuring is `python -m mtv.eval run` in a process of its own, not `evaluate` in this one: what it needs of memory
   ends with it, a crash of one model is the failure of one run, each job gets its own GPU, and this process stays small.
-* A run in progress is locked, and the lock lives as long as its children (`mtv.children.claimed`).
+* A run in progress is locked, and the lock lives as long as its children (`mtv.children.claimed`). A run that another
+  sweep has in hand is put off once, behind all others, and waited for after that: sweeps share a folder.
 """
 
 from __future__ import annotations
@@ -60,6 +61,10 @@ class _StoppedError(Exception):
     """Told to stop; what ran is saved."""
 
 
+class _BusyError(Exception):
+    """Another sweep has the run in hand."""
+
+
 class _FailedError(Exception):
     """A run did not work."""
 
@@ -87,6 +92,7 @@ class Work:
         self.failures: list[CellFailure] = []
         self.board = Board(enabled=not quiet)
         self._number = {cell.name: k for k, cell in enumerate(plan.cells, 1)}
+        self._put_off: set[str] = set()
 
     def go(self, cells: Sequence[Cell]) -> None:
         """Train and measure what is missing of these; returns when all were tried, or after a stop."""
@@ -104,13 +110,18 @@ class Work:
     def _serve(self, job: int, queue: deque[Cell]) -> None:
         with contextlib.suppress(IndexError, _StoppedError):
             while not self.stop.count:
-                self._finish(job, queue.popleft())
+                cell = queue.popleft()
+                try:
+                    self._finish(job, cell)
+                except _BusyError:
+                    self._put_off.add(cell.name)
+                    queue.append(cell)
 
     def _finish(self, job: int, cell: Cell) -> None:
         title = f"cell {self._number[cell.name]} of {len(self.plan.cells)}, {cell.name}"
         try:
             lock = cell.notes(self.out) / "lock"
-            with claimed(lock, waiting=lambda who: self._waiting(job, title, who)) as handle:
+            with claimed(lock, waiting=lambda who: self._waiting(job, cell, title, who)) as handle:
                 if self._state(cell) in ("missing", "begun"):
                     self._train(job, cell, title, handle)
                 if self._state(cell) != "done":
@@ -196,7 +207,9 @@ class Work:
         left = [cell for cell in self.plan.cells if cell not in done]
         self.board.expect(seconds_left(left, done, self.out, jobs=len(self.way.places)))
 
-    def _waiting(self, job: int, title: str, who: str) -> None:
+    def _waiting(self, job: int, cell: Cell, title: str, who: str) -> None:
         if self.stop.count:
             raise _StoppedError
+        if cell.name not in self._put_off:
+            raise _BusyError
         self.board.tell(job, f"{title}: waiting, in progress by the sweep of {who}, or by what it left behind")
