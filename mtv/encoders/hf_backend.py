@@ -17,6 +17,7 @@ from mtv.encoders.hf_depth import HfDepthEncoder, head_record
 from mtv.encoders.hf_depth_layouts import depth_model
 from mtv.encoders.hf_encoder import HfEncoder, attribute, set_pos_interp, square
 from mtv.encoders.hf_layouts import Layout, layout_of
+from mtv.encoders.hf_quiet import quiet
 from mtv.encoders.hf_source import PREPROCESSOR, HfFiles, find_files
 from mtv.encoders.hf_text import build_text
 from mtv.encoders.hf_weights import build_random, load_weights
@@ -118,7 +119,8 @@ def _configure(files: HfFiles, options: Mapping[str, Any], spec: ModelSpec) -> t
     from transformers import AutoConfig
 
     try:
-        config = AutoConfig.from_pretrained(files.directory, local_files_only=True, trust_remote_code=False)
+        with quiet(bars=False):
+            config = AutoConfig.from_pretrained(files.directory, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError) as e:
         raise UsageError(f"{spec.text}: config.json is not usable: {str(e).splitlines()[0]}") from e
     if config.model_type == "vit_mae":

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import fnmatch
 import logging
 import pickle
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 
 from mtv.encoders.hf_layouts import Layout
+from mtv.encoders.hf_quiet import quiet
 from mtv.encoders.hf_source import PICKLED, HfFiles
 from mtv.encoders.records import KeyReport
 from mtv.errors import CheckpointError
@@ -45,7 +45,7 @@ def load_weights(layout: Layout, config: Any, files: HfFiles, options: Mapping[s
     pickled = files.weights in PICKLED
     try:
         # Keys that a file may lack keep their initialisation, which is the same at every load.
-        with _quiet(), torch.random.fork_rng(devices=[]):
+        with quiet(bars=False), torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             model, report = _class(layout).from_pretrained(
                 files.directory,
@@ -66,22 +66,6 @@ def load_weights(layout: Layout, config: Any, files: HfFiles, options: Mapping[s
     except (SafetensorError, OSError, RuntimeError, ValueError, EOFError, KeyError) as e:
         raise CheckpointError(f"{where} cannot be loaded: {_first_line(e)}", "Copy or download it again.") from e
     return model, _judge(report, layout, where, options)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the library's progress bars and its table of keys, which becomes our error or our record."""
-    from transformers.utils import logging as hf_logging
-
-    verbosity, bars = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
-    hf_logging.set_verbosity_error()
-    hf_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        hf_logging.set_verbosity(verbosity)
-        if bars:
-            hf_logging.enable_progress_bar()
 
 
 def _class(layout: Layout) -> Any:

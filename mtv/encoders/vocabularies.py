@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from mtv.encoders.hf_quiet import quiet
 from mtv.errors import CheckpointError
 from mtv.hashing import sha256_json
 
@@ -125,9 +126,10 @@ def load_tokenizer(
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            source, local_files_only=not download, revision=revision, trust_remote_code=False
-        )
+        with quiet(bars=download):
+            tokenizer = AutoTokenizer.from_pretrained(
+                source, local_files_only=not download, revision=revision, trust_remote_code=False
+            )
     except (OSError, ValueError, ImportError, KeyError, TypeError, AttributeError) as e:
         where = f"directory {Path(source).name}" if Path(source).is_dir() else f"hub id {source}"
         reason = str(e).splitlines()[0][:200] if str(e) else type(e).__name__

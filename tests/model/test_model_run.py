@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,21 @@ def test_features_text_and_depth_are_the_models_own(run: tuple[MtvModel, Teacher
         for kind in ("prompt", "caption"):
             assert torch.equal(encoder.text.tokenize(TEXTS, kind), ids)
             equal(encoder.encode_text(TEXTS, kind=kind), model.text(ids))  # type: ignore[misc]
+
+
+def test_loading_says_nothing(run: tuple[MtvModel, Teacher, Path]) -> None:
+    """transformers warns about its own default ids, which no file of the run holds."""
+    said: list[str] = []
+    listener = logging.Handler()
+    listener.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
+    logger = logging.getLogger("transformers")
+    logger.addHandler(listener)
+    try:
+        load(f"mtv:{run[2]}")
+        logger.warning("heard")
+    finally:
+        logger.removeHandler(listener)
+    assert said == ["heard"]
 
 
 def test_the_record(run: tuple[MtvModel, Teacher, Path]) -> None:
