@@ -80,7 +80,8 @@ TABLES = ("3", "4")
     type=click.Path(path_type=Path, dir_okay=False),
     default=None,
     metavar="FILE",
-    help="Write an array job with one task per run into FILE, and start nothing.",
+    help="Write an array job with one task per run into FILE, and start nothing. It asks for a GPU per process, "
+    "except with --device cpu.",
 )
 @click.option(
     "--cell",
@@ -204,7 +205,9 @@ def _write_slurm(path: Path, plan: Plan, out: Path, command: Sequence[str], opti
 
     logs = out.resolve() / "slurm"
     words = [sys.executable, "-m", "mtv.train", "sweep", *command]
-    write_script(path, script(words, cells=len(plan.cells), gpus=options["processes"], logs=logs), logs=logs)
+    gpus = options["device"] != "cpu"
+    text = script(words, cells=len(plan.cells), processes=options["processes"], gpus=gpus, logs=logs)
+    write_script(path, text, logs=logs)
     click.echo(f"{path}: {len(plan.cells)} runs. Nothing was started; submit it with: sbatch {path}")
     click.echo(f"When all are done, the same command without --slurm prints the tables from {out / 'results'}.")
 

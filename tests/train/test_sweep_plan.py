@@ -169,9 +169,10 @@ def test_jobs_share_gpus_or_cores(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_script_is_bash_and_its_tasks_are_the_cells(make: Make, mini_world: Path, tmp_path: Path) -> None:
     """The words that bash gets are those of the command, with blanks and all."""
     command = ["python", "-m", "mtv.train", "sweep", "--out", str(tmp_path / "a b"), "--tasks", "vl;vl,ssl"]
-    text = script(command, cells=8, gpus=4, logs=tmp_path / "logs")
+    text = script(command, cells=8, processes=4, gpus=True, logs=tmp_path / "logs")
     assert "#SBATCH --array=1-8\n" in text
-    assert "#SBATCH --gres=gpu:4\n" in text
+    assert "#SBATCH --cpus-per-task=32\n#SBATCH --gres=gpu:4\n" in text
+    assert "gres" not in script(command, cells=8, processes=4, gpus=False, logs=tmp_path / "logs")
     file = tmp_path / "job.sh"
     file.write_text(text)
     subprocess.run(["bash", "-n", str(file)], check=True)
@@ -199,6 +200,10 @@ def test_slurm_and_dry_run_start_nothing(
     assert given[2:5] == ["-m", "mtv.train", "sweep"]
     assert given[given.index("--out") + 1] == str(tmp_path / "s")
     assert given[given.index("--torchrun") + 1] == "2"
+    assert "--gres=gpu:2" in Path("job.sh").read_text()
+    assert invoke(sweep, [*words, "--slurm", "cpu.sh", "--device", "cpu"], name="sweep") == 0
+    assert "--gres" not in Path("cpu.sh").read_text()
+    capsys.readouterr()
     # what the script asks for is the very plan that was written
     assert invoke(sweep, [*given[5:-2], "--dry-run", "--cell", "16"], name="sweep") == 0
     assert "nano/vl+ssl+ground+depth/seed1" in capsys.readouterr().out

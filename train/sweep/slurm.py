@@ -12,15 +12,22 @@ GRACE_S = 180
 """Seconds between the signal and the end of a job's time: a step, a checkpoint, and some room."""
 
 
-def script(command: Sequence[str], *, cells: int, gpus: int, logs: Path) -> str:
+CPUS = 8
+"""Cores per process."""
+
+
+def script(command: Sequence[str], *, cells: int, processes: int, gpus: bool, logs: Path) -> str:
     """The text of the script.
 
     Args:
         command: the sweep without `--cell`, with absolute paths.
         cells: runs in all.
-        gpus: of one run.
+        processes: of one run.
+        gpus: ask for one per process.
         logs: folder for what the tasks print; it must exist when the job starts.
     """
+    wanted = [f"--cpus-per-task={CPUS * processes}", *([f"--gres=gpu:{processes}"] if gpus else [])]
+    resources = "\n".join(f"#SBATCH {option}" for option in wanted)
     return f"""#!/bin/bash
 # One array task per run of the sweep. Options of sbatch on its command line win over the lines below, for example
 #   sbatch --partition=gpu --time=08:00:00 THIS_FILE
@@ -29,8 +36,7 @@ def script(command: Sequence[str], *, cells: int, gpus: int, logs: Path) -> str:
 #SBATCH --array=1-{cells}
 #SBATCH --nodes=1
 #SBATCH --ntasks=1
-#SBATCH --cpus-per-task={8 * gpus}
-#SBATCH --gres=gpu:{gpus}
+{resources}
 #SBATCH --output={logs}/%A_%a.log
 # SIGTERM this long before the time is over: the run saves and ends.
 #SBATCH --signal=B:TERM@{GRACE_S}

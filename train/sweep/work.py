@@ -164,7 +164,7 @@ class Work:
             stop_with=signal.SIGTERM if stage == "training" else signal.SIGINT,
             env=self.way.places[job],
             pass_fds=(handle,),
-            tell=lambda line: self.board.tell(job, f"{title}: {line}"),
+            tell=lambda line: self.board.tell(job, f"{title}: {line}" if line else title),
         )
         if code and self.stop.count:
             raise _StoppedError
