@@ -33,6 +33,8 @@ from mtv.train.options import (
 FREE = ("perf", "log", "save", "eval", "data.workers", "data.prefetch", "data.cache", "data.augment", "data.max_bad")
 """Fields that a resumed run may have changed: they alter speed and reports, not what is learnt."""
 T = TypeVar("T")
+_Tree = dict[str, Any]
+"""Field to its new value, or to the tree of a group."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,18 +131,18 @@ class Recipe:
             raise CheckpointError(f"{where}: not a recipe of this version: {e}") from e
 
     def set(self, assignments: Iterable[str]) -> Recipe:
-        """A copy with fields replaced, from `a.b=c` strings.
+        """A copy with fields replaced, from `a.b=c` strings. All at once, since fields may have to fit each other.
 
         Raises:
             UsageError: no `=`, an unknown field (lists them), a value that does not fit.
         """
-        changed = self
+        wanted: _Tree = {}
         for text in assignments:
             path, equals, value = text.partition("=")
             if not equals:
                 raise UsageError(f"--set {text}: expected FIELD=VALUE, for example optim.lr=1e-3")
-            changed = _replaced(changed, path.strip().split("."), value.strip(), path.strip())
-        return changed
+            _put(wanted, self, path.strip().split("."), value.strip(), path.strip())
+        return _replaced(self, wanted)
 
 
 def differences(saved: Recipe, asked: Recipe) -> list[str]:
@@ -184,9 +186,10 @@ def _build(cls: type[T], value: Mapping[str, Any]) -> T:
     return cls(**made)
 
 
-def _replaced(config: T, path: list[str], value: str, where: str) -> T:
+def _put(wanted: _Tree, config: Any, path: list[str], value: str, where: str) -> None:
+    """Put the converted value where it belongs in the tree of fields."""
     name, rest = path[0], path[1:]
-    names = [f.name for f in fields(config)]  # type: ignore[arg-type]
+    names = [f.name for f in fields(config)]
     if name not in names:
         raise unknown(f"field of --set {where}", name, names)
     current = getattr(config, name)
@@ -194,7 +197,13 @@ def _replaced(config: T, path: list[str], value: str, where: str) -> T:
         if not rest:
             inner = ", ".join(f"{where}.{f.name}" for f in fields(current))
             raise UsageError(f"--set {where}: this is a group; its fields: {inner}")
-        return replace(config, **{name: _replaced(current, rest, value, where)})  # type: ignore[type-var]
+        _put(wanted.setdefault(name, {}), current, rest, value, where)
+        return
     if rest:
         raise UsageError(f"--set {where}: {name} has no fields")
-    return replace(config, **{name: convert(value, typing.get_type_hints(type(config))[name], where)})  # type: ignore[type-var]
+    wanted[name] = convert(value, typing.get_type_hints(type(config))[name], where)
+
+
+def _replaced(config: T, wanted: _Tree) -> T:
+    changes = {k: _replaced(getattr(config, k), v) if isinstance(v, dict) else v for k, v in wanted.items()}
+    return replace(config, **changes)  # type: ignore[type-var]

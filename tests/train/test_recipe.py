@@ -71,6 +71,15 @@ def test_set_converts_and_checks() -> None:
             get_recipe("mini").set([wrong])
 
 
+def test_fields_that_must_fit_each_other_are_set_together() -> None:
+    narrow = ["vision.width=128", "vision.heads=2", "vision.mlp_width=512", "text.width=128", "text.heads=2"]
+    recipe = get_recipe("mini").set([f"model.{n}" for n in narrow])
+    assert (recipe.model.vision.width, recipe.model.text.width, recipe.model.text.mlp_width) == (128, 128, 768)
+    assert get_recipe("mini").set(["optim.lr=1", "optim.lr=2"]).optim.lr == 2
+    with pytest.raises(UsageError, match=r"vision\.width=128 must be a multiple of vision\.heads"):
+        get_recipe("mini").set(["model.vision.width=128"])
+
+
 def test_only_what_is_learnt_counts_as_a_difference() -> None:
     recipe = tiny_recipe()
     assert differences(recipe, recipe.set(["perf.compile=true", "data.workers=3", "log.every=7", "save.keep=9"])) == []
