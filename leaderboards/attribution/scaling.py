@@ -1,7 +1,8 @@
 """A metric against the number of samples seen, over studies and checkpoints: the points of curves as in Figure 3.
 
 A line joins checkpoints of one recipe, training set, length of training and objective set. Checkpoints on the way of a
-long run and the ends of shorter runs are different lines, because their learning-rate schedules differ.
+long run and the ends of shorter runs are different lines, because their learning-rate schedules differ. `run_ends` is
+what the paper's figure joins: the ends of runs of several lengths.
 """
 
 from __future__ import annotations
@@ -80,6 +81,24 @@ def scaling_points(
                     draws = draw_cells(study, key, resamples=resamples, seed=seed)
                 own += _points(study, objectives, key, draws)
         found += sorted(own, key=lambda p: (p.line, p.samples))
+    return found
+
+
+def run_ends(points: Sequence[ScalingPoint]) -> list[list[ScalingPoint]]:
+    """Ends of runs that differ in their length, shortest first: by metric, model size and objective set, two at least.
+
+    Recipe and training set may differ too, as the paper's do (10M to 100M samples, 20 to 32 epochs). Where two runs of
+    the same length do, nothing says which one belongs, and that set of ends is left out.
+    """
+    groups: dict[tuple[str, str, str], list[ScalingPoint]] = {}
+    for p in points:
+        if p.samples == p.samples_total:
+            groups.setdefault((p.metric, p.size, p.objectives), []).append(p)
+    found = []
+    for own in groups.values():
+        lengths = {p.samples_total for p in own}
+        if len(own) > 1 and len(lengths) == len(own):
+            found.append(sorted(own, key=lambda p: p.samples_total))
     return found
 
 

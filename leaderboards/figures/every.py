@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from mtv.errors import CacheError, UsageError
 from mtv.leaderboards.attribution.analysis import StudyAnalysis, analyse, choose_keys
 from mtv.leaderboards.attribution.gradients import GradientPoint, find_runs, gradient_table, read_gradients
-from mtv.leaderboards.attribution.scaling import ScalingPoint, scaling_points
+from mtv.leaderboards.attribution.scaling import ScalingPoint, run_ends, scaling_points
 from mtv.leaderboards.attribution.synergy import AverageSynergy
 from mtv.leaderboards.attribution.tables import attribution_table, synergy_table
 from mtv.leaderboards.figures.attribution import draw_attribution
@@ -174,7 +174,7 @@ def _scaling(points: Sequence[ScalingPoint]) -> Drawing | Obstacle:
     if not points:
         return Obstacle(title="Scaling curves", reason="no metric of the paper was measured")
     lines = Counter((p.metric, p.line) for p in points)
-    if max(lines.values()) < 2:
+    if max(lines.values()) < 2 and not run_ends(points):
         return Obstacle(title="Scaling curves", reason="every run was measured after one number of samples only")
     metrics = len({p.metric for p in points})
     return Drawing(

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from mtv.leaderboards.attribution.cells import NAMES
-from mtv.leaderboards.attribution.scaling import ScalingPoint
+from mtv.leaderboards.attribution.scaling import ScalingPoint, run_ends
 from mtv.leaderboards.figures.style import GREY, colour, marker, new_figure, styled
 from mtv.leaderboards.figures.synergy import LEGEND_ROW, head_line, short
 
@@ -16,10 +16,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PER_ROW = 4
-DASHES: tuple[Literal["-", "--", ":", "-."], ...] = ("-", "--", ":", "-.")
+_Style = Literal["-", "--", ":", "-."]
+DASHES: tuple[_Style, ...] = ("-", "--", ":", "-.")
 """Line styles of different runs of one objective set."""
 APART = 0.18
 """Least distance of two labels on the axis, as a share of it."""
+ENDS = (0, (1, 1.5))
+"""Line style that joins the ends of runs of several lengths."""
 RATIO = 8
 """Range of samples, as a factor, from which on the axis is logarithmic."""
 
@@ -29,6 +32,8 @@ def draw_scaling(
     points: Sequence[ScalingPoint], *, references: Mapping[str, tuple[str, float]] | None = None, title: str = ""
 ) -> Figure:
     """One panel per metric; colour and marker tell objectives, line style tells runs of other length, data or size.
+
+    Thin dots join the ends of runs of several lengths, as the paper's figure does.
 
     Args:
         points: of `mtv.leaderboards.attribution.scaling.scaling_points`.
@@ -40,7 +45,9 @@ def draw_scaling(
     rows = max(1, math.ceil(len(keys) / columns))
     objectives = sorted({p.objectives for p in points}, key=_rank)
     runs = list(dict.fromkeys(_run(p) for p in sorted(points, key=lambda p: (p.size, p.samples_total))))
-    entries = len(objectives) + (len(runs) if len(runs) > 1 else 0)
+    ends = run_ends(points)
+    styles = _styles_to_tell(points, runs)
+    entries = len(objectives) + len(styles) + bool(ends)
     figure = new_figure(
         4.6 * columns + 0.6, 4.4 * rows + 1.1 + LEGEND_ROW * math.ceil(entries / _legend_columns(columns))
     )
@@ -50,11 +57,14 @@ def draw_scaling(
             axes.set_axis_off()
             continue
         _panel(axes, [p for p in points if p.metric == keys[k]], objectives, runs)
+        for joined in (j for j in ends if j[0].metric == keys[k]):
+            x, y = [p.samples for p in joined], [p.value for p in joined]
+            axes.plot(x, y, linestyle=ENDS, linewidth=1.0, color=colour(objectives.index(joined[0].objectives)))
         if references and keys[k] in references:
             name, value = references[keys[k]]
             axes.axhline(value, color=GREY, linewidth=0.9, linestyle=(0, (4, 3)))
             axes.annotate(name, (1, value), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=6)
-    _legend(figure, objectives, runs, columns)
+    _legend(figure, objectives, styles, columns, ends=bool(ends))
     head_line(figure, title or "Scaling with samples seen", columns)
     return figure
 
@@ -73,6 +83,12 @@ def _legend_columns(columns: int) -> int:
 def _run(point: ScalingPoint) -> str:
     """Everything of a line but its objectives."""
     return point.line.removesuffix(f"/{point.objectives}")
+
+
+def _styles_to_tell(points: Sequence[ScalingPoint], runs: Sequence[str]) -> dict[str, _Style]:
+    """Line style of every run that has a line, where there are several runs."""
+    drawn = {_run(p) for p in points if any(q.line == p.line and q.samples != p.samples for q in points)}
+    return {r: DASHES[k % len(DASHES)] for k, r in enumerate(runs) if r in drawn and len(runs) > 1}
 
 
 def _panel(axes: Axes, points: Sequence[ScalingPoint], objectives: Sequence[str], runs: Sequence[str]) -> None:
@@ -120,17 +136,22 @@ def samples_text(samples: float) -> str:
     return f"{samples:.0f}"
 
 
-def _legend(figure: Figure, objectives: Sequence[str], runs: Sequence[str], columns: int) -> None:
+def _legend(
+    figure: Figure, objectives: Sequence[str], styles: Mapping[str, _Style], columns: int, *, ends: bool
+) -> None:
     from matplotlib.lines import Line2D
 
     handles = [Line2D([], [], color=colour(k), marker=marker(k), label=o) for k, o in enumerate(objectives)]
-    if len(runs) > 1:
-        parts = [r.split("/") for r in runs]
-        data = len({p[3] for p in parts}) > 1
-        handles += [
-            Line2D([], [], color="black", linestyle=DASHES[k % len(DASHES)], label=_run_text(p, data=data))
-            for k, p in enumerate(parts)
-        ]
+    parts = {r: r.split("/") for r in styles}
+    data = len({p[3] for p in parts.values()}) > 1
+    handles += [
+        Line2D([], [], color="black", linestyle=style, label=_run_text(parts[r], data=data))
+        for r, style in styles.items()
+    ]
+    if ends:
+        handles.append(
+            Line2D([], [], color="black", linestyle=ENDS, linewidth=1.0, label="ends of runs of several lengths")
+        )
     figure.legend(handles=handles, loc="outside lower left", ncols=_legend_columns(columns))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from mtv.leaderboards.attribution.gradients import (
     gradient_table,
     read_gradients,
 )
-from mtv.leaderboards.attribution.scaling import ScalingPoint, scaling_frame, scaling_points
+from mtv.leaderboards.attribution.scaling import ScalingPoint, run_ends, scaling_frame, scaling_points
 from mtv.leaderboards.formats import render
 
 Make = Callable[..., dict[str, np.ndarray]]
@@ -53,6 +53,20 @@ def test_checkpoints_of_a_run_are_one_line_and_other_runs_another(writer: Any, t
     assert stored is not None
     assert (first.value, (first.lo, first.hi)) == (stored.value, stored.ci95), "one seed keeps its record's interval"
     assert (first.level, first.n_seeds) == ("samples", 1)
+
+
+def test_ends_of_runs_of_several_lengths_are_joined(writer: Any, table_of: Make) -> None:
+    for total, skill in ((32_000, 0.5), (16_000, 0.4), (64_000, 0.6)):
+        for samples in (8_000, total):
+            writer.cell(("vl",), {"imagenet": table_of("imagenet", skill)}, samples=samples, samples_total=total)
+    writer.cell(FULL, {"imagenet": table_of("imagenet", 0.7)}, samples=16_000, samples_total=16_000)
+    points = scaling_points(writer.studies(), ["imagenet/top1"])
+    assert [[(p.objectives, p.samples) for p in ends] for ends in run_ends(points)] == [
+        [("VL", 16_000), ("VL", 32_000), ("VL", 64_000)]
+    ], "one end alone joins nothing"
+    other = replace(next(p for p in points if p.samples == 64_000), recipe="other", line="other")
+    assert run_ends([*points, other]) == [], "two runs of one length: nothing says which one belongs"
+    assert run_ends([*points, replace(other, size="larger")]) == run_ends(points)
 
 
 def test_several_seeds_are_averaged_with_their_own_spread(writer: Any, table_of: Make) -> None:

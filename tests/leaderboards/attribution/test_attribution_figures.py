@@ -15,7 +15,7 @@ from PIL import Image
 
 from mtv.leaderboards.attribution.analysis import StudyAnalysis, analyse
 from mtv.leaderboards.attribution.gradients import GradientPoint
-from mtv.leaderboards.attribution.scaling import scaling_points
+from mtv.leaderboards.attribution.scaling import run_ends, scaling_points
 from mtv.leaderboards.figures.attribution import draw_attribution
 from mtv.leaderboards.figures.gradients import draw_gradients
 from mtv.leaderboards.figures.save import save_figure
@@ -90,6 +90,11 @@ def test_scaling_curves_hold_every_point(writer: Any, table_of: Any, tmp_path: P
     for line in {p.line for p in points}:
         own = tuple(p.value for p in points if p.line == line and p.metric == "imagenet/top1")
         assert own in drawn
+    for ends in run_ends(points):
+        assert ends[0].metric == "nyuv2/rmse" or tuple(p.value for p in ends) in drawn
+    said = texts(figure)
+    assert "ends of runs of several lengths" in said
+    assert sum("run of" in t for t in said) == 1, "the run of one point has no line whose style could be told"
     picture(figure, tmp_path / "scaling.png")
     assert {"CLIP-Base", "IN-1k top-1 [%]", "NYUv2 RMSE [m] ↓", "64k"} <= set(texts(figure)), "once ticks are drawn"
 
