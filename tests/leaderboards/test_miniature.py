@@ -42,6 +42,17 @@ def test_the_page_shows_table_3_as_it_is_printed(order: str, capsys: pytest.Capt
         assert "| " + " | ".join(c for k, c in enumerate(row) if k != vqa) + " |" in page
 
 
+def test_the_trainers_page_shows_the_longer_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert invoke(["table", "3", "--results", str(ROOT / "scaling"), "--format", "md"]) == 0
+    printed = [line for line in capsys.readouterr().out.splitlines() if line.startswith(("| VL", "| Absolute"))]
+    rows = [[c.strip() for c in line.strip("|").split("|")] for line in printed if "| not run | not run |" not in line]
+    assert [r[0] for r in rows] == ["VL", "VL + SSL + Ground. + Depth", "Absolute Gain Δ"]
+    page = (ROOT / "trainer.md").read_text(encoding="utf-8")
+    for row in rows:
+        shown = [c for c in row if not c.startswith("not run")]
+        assert "| " + " | ".join(shown) + " |" in page
+
+
 def test_readme_quotes_the_same_numbers() -> None:
     readme = (ROOT.parents[1] / "README.md").read_text(encoding="utf-8")
     rows = {r[0]: r for r in table_rows((ROOT / "lattice.md").read_text(encoding="utf-8"))}
