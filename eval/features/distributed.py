@@ -6,6 +6,7 @@ raised on all, so that no rank waits for a dead one.
 
 from __future__ import annotations
 
+import atexit
 import functools
 import logging
 import os
@@ -132,8 +133,17 @@ def dist_context() -> DistContext:
         raise UsageError(f"WORLD_SIZE={world} is set but {', '.join(absent)} is not", "Start with torchrun.")
     # A rank may extract for hours before the next one hears of it, so nothing short of days is a timeout.
     td.init_process_group("gloo", timeout=_TIMEOUT)
+    # Left to the destructors of a process that ends, gloo's threads may still run and abort it, after all is done.
+    atexit.register(_leave)
     log.info("rank %d of %d", td.get_rank(), world)
     return DistContext(rank=td.get_rank(), world=td.get_world_size())
+
+
+def _leave() -> None:
+    import torch.distributed as td
+
+    if td.is_initialized():
+        td.destroy_process_group()
 
 
 def shard_filter(ids: Iterable[str], i: int, n: int) -> list[str]:

@@ -8,7 +8,6 @@ import json
 import os
 import random
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -135,12 +134,9 @@ def test_two_processes_on_one_cache_share_the_work(tiny: str, three: Path, refer
 
 
 def torchrun(*words: object, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    """`mtv-eval` under two processes."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    launcher = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-addr", "127.0.0.1"]
-    command = [sys.executable, *launcher, "--master-port", str(port), "-m", "mtv.eval", *map(str, words)]
+    """`mtv-eval` under two processes. The launcher chooses the port: one that we look for may be taken until then."""
+    launcher = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone", "--local-addr", "127.0.0.1"]
+    command = [sys.executable, *launcher, "-m", "mtv.eval", *map(str, words)]
     env = {**os.environ, "OMP_NUM_THREADS": "1", **env}
     return subprocess.run(command, env=env, capture_output=True, text=True, timeout=300)
 
