@@ -1,12 +1,13 @@
 """A metric against the number of samples seen, over studies and checkpoints: the points of curves as in Figure 3.
 
 A line joins checkpoints of one recipe, training set, length of training and objective set. Checkpoints on the way of a
-long run and the ends of shorter runs are different lines, because their learning-rate schedules differ. `run_ends` is
-what the paper's figure joins: the ends of runs of several lengths.
+long run and the ends of shorter runs are different lines, because their learning-rate schedules differ. `run_ends`
+are runs of several lengths at their ends, as the paper trained three for its figure.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
@@ -85,21 +86,27 @@ def scaling_points(
 
 
 def run_ends(points: Sequence[ScalingPoint]) -> list[list[ScalingPoint]]:
-    """Ends of runs that differ in their length, shortest first: by metric, model size and objective set, two at least.
+    """Ends of runs that differ in their length, shortest first: by metric and objective set, two at least.
 
-    Recipe and training set may differ too, as the paper's do (10M to 100M samples, 20 to 32 epochs). Where two runs of
-    the same length do, nothing says which one belongs, and that set of ends is left out.
+    They share recipe and training data, but for the paper's own runs of a size, which are one family by design (10M to
+    100M pictures, nested). Where two runs of the same length differ otherwise, nothing says which one belongs, and that
+    set of ends is left out.
     """
-    groups: dict[tuple[str, str, str], list[ScalingPoint]] = {}
+    groups: dict[tuple[str, ...], list[ScalingPoint]] = {}
     for p in points:
         if p.samples == p.samples_total:
-            groups.setdefault((p.metric, p.size, p.objectives), []).append(p)
+            groups.setdefault((p.metric, p.objectives, p.size, *_family(p)), []).append(p)
     found = []
     for own in groups.values():
         lengths = {p.samples_total for p in own}
         if len(own) > 1 and len(lengths) == len(own):
             found.append(sorted(own, key=lambda p: p.samples_total))
     return found
+
+
+def _family(point: ScalingPoint) -> tuple[str, ...]:
+    paper = re.fullmatch(r"(mtv_(?:b16|l16))_\d+m", point.recipe)
+    return (paper[1],) if paper else (point.recipe, point.data_hash)
 
 
 def scaling_frame(

@@ -33,7 +33,7 @@ def draw_scaling(
 ) -> Figure:
     """One panel per metric; colour and marker tell objectives, line style tells runs of other length, data or size.
 
-    Thin dots join the ends of runs of several lengths, as the paper's figure does.
+    Thin dots join the ends of runs of one recipe and several lengths (`run_ends`).
 
     Args:
         points: of `mtv.leaderboards.attribution.scaling.scaling_points`.

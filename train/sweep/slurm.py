@@ -10,8 +10,6 @@ from mtv.atomic import atomic_write_bytes, cannot_write
 
 GRACE_S = 180
 """Seconds between the signal and the end of a job's time: a step, a checkpoint, and some room."""
-
-
 CPUS = 8
 """Cores per process."""
 

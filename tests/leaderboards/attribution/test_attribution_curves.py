@@ -64,9 +64,16 @@ def test_ends_of_runs_of_several_lengths_are_joined(writer: Any, table_of: Make)
     assert [[(p.objectives, p.samples) for p in ends] for ends in run_ends(points)] == [
         [("VL", 16_000), ("VL", 32_000), ("VL", 64_000)]
     ], "one end alone joins nothing"
-    other = replace(next(p for p in points if p.samples == 64_000), recipe="other", line="other")
-    assert run_ends([*points, other]) == [], "two runs of one length: nothing says which one belongs"
-    assert run_ends([*points, replace(other, size="larger")]) == run_ends(points)
+    last = next(p for p in points if p.samples == 64_000)
+    assert run_ends([*points, replace(last, line="other")]) == [], "two runs of one length: which one belongs?"
+    for field in ("recipe", "size", "data_hash"):
+        assert run_ends([*points, replace(last, samples=1, samples_total=1, **{field: "other"})]) == run_ends(points)
+    paper = [
+        replace(last, recipe=f"mtv_b16_{m}m", size="b16", data_hash=f"{m}", samples=m, samples_total=m)
+        for m in (100, 10, 50)
+    ]
+    assert [[p.samples for p in ends] for ends in run_ends(paper)] == [[10, 50, 100]], "nested data, one family"
+    assert run_ends([paper[0], replace(paper[1], recipe="mtv_l16_10m")]) == []
 
 
 def test_several_seeds_are_averaged_with_their_own_spread(writer: Any, table_of: Make) -> None:
