@@ -100,15 +100,15 @@ def mini() -> Recipe:
     """
     size = SIZES["tiny"].with_(
         name="mini",
-        vision={"image_size": 48, "width": 192, "layers": 4, "heads": 3, "mlp_width": 768},
-        text={"positions": 24, "width": 192, "layers": 1, "heads": 3, "mlp_width": 768},
-        dpt={"taps": (1, 2, 3, 4), "tap_widths": (16, 24, 48, 96), "features": 16, "out_hidden": 8},
+        vision={"image_size": 48, "width": 96, "layers": 1, "heads": 3, "mlp_width": 384},
+        text={"positions": 24, "width": 96, "layers": 1, "heads": 3, "mlp_width": 384},
+        dpt={"taps": (1, 1, 1, 1), "tap_widths": (8, 16, 32, 64), "features": 8, "out_hidden": 8},
     )
     return Recipe(
         name="mini",
         model=size,
         tokenizer=MINI_BPE,
-        samples=32_000,
+        samples=96_000,
         heads=SslConfig(prototypes=1024, hidden=256, bottleneck=64),
         prompter=PrompterConfig(pe_high=8.0),
         vl=VlOptions(init_bias=-5.0),
@@ -118,7 +118,7 @@ def mini() -> Recipe:
         depth=DepthOptions(weight=3.0),
         views=ViewOptions(local_size=24, local_crops=2, min_side_px=3.0),
         data=DataOptions(canvas=64, depth_canvas=64, cache=1 << 30, workers=0),
-        optim=OptimOptions(global_batch=32, warmup=60, lr=5e-4),
+        optim=OptimOptions(global_batch=64, warmup=60, lr=1e-3),
         log=LogOptions(gradients_every=250),
         save=SaveOptions(every=250, keep=2),
     )

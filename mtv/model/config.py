@@ -125,7 +125,8 @@ class DptConfig:
     """The depth head."""
 
     taps: tuple[int, ...]
-    """Four blocks whose outputs are read, 1-based, rising; the last one is the tower's last."""
+    """Four blocks whose outputs are read, 1-based, shallow to deep; the last one is the tower's last. A tower of
+    fewer than four blocks repeats some."""
     tap_widths: tuple[int, ...]
     """Channels that each tap is projected to, shallow to deep."""
     features: int
@@ -143,8 +144,8 @@ class DptConfig:
             if len(getattr(self, name)) != 4:
                 raise UsageError(f"depth.{name} needs four numbers, got {getattr(self, name)}")
         _positive(self, "depth", ("features", "out_hidden"))
-        if self.taps[0] < 1 or list(self.taps) != sorted(set(self.taps)):
-            raise UsageError(f"depth.taps must rise from 1 or more, got {self.taps}")
+        if self.taps[0] < 1 or list(self.taps) != sorted(self.taps):
+            raise UsageError(f"depth.taps must not fall and start at 1 or more, got {self.taps}")
         if min(self.tap_widths) < 1 or self.features % 2:
             raise UsageError(
                 f"depth.tap_widths={self.tap_widths} must be positive, depth.features={self.features} even"

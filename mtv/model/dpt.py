@@ -111,6 +111,8 @@ class ResidualUnit(nn.Module):
 
 
 def _upsample(x_BFHW: Tensor, out_hw: Sequence[int]) -> Tensor:
+    if x_BFHW.shape[2:] == tuple(out_hw):
+        return x_BFHW
     return F.interpolate(x_BFHW, size=tuple(out_hw), mode="bilinear", align_corners=True)
 
 

@@ -42,12 +42,15 @@ def test_the_page_shows_table_3_as_it_is_printed(order: str, capsys: pytest.Capt
         assert "| " + " | ".join(c for k, c in enumerate(row) if k != vqa) + " |" in page
 
 
-def test_the_trainers_page_shows_the_longer_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    assert invoke(["table", "3", "--results", str(ROOT / "scaling"), "--format", "md"]) == 0
+@pytest.mark.parametrize(("folder", "page_name"), [("scaling", "lattice.md"), ("trainer", "trainer.md")])
+def test_the_pages_show_the_runs_of_vl_and_all_four(
+    folder: str, page_name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert invoke(["table", "3", "--results", str(ROOT / folder), "--format", "md"]) == 0
     printed = [line for line in capsys.readouterr().out.splitlines() if line.startswith(("| VL", "| Absolute"))]
     rows = [[c.strip() for c in line.strip("|").split("|")] for line in printed if "| not run | not run |" not in line]
     assert [r[0] for r in rows] == ["VL", "VL + SSL + Ground. + Depth", "Absolute Gain Δ"]
-    page = (ROOT / "trainer.md").read_text(encoding="utf-8")
+    page = (ROOT / page_name).read_text(encoding="utf-8")
     for row in rows:
         shown = [c for c in row if not c.startswith("not run")]
         assert "| " + " | ".join(shown) + " |" in page
@@ -55,7 +58,7 @@ def test_the_trainers_page_shows_the_longer_runs(capsys: pytest.CaptureFixture[s
 
 def test_readme_quotes_the_same_numbers() -> None:
     readme = (ROOT.parents[1] / "README.md").read_text(encoding="utf-8")
-    rows = {r[0]: r for r in table_rows((ROOT / "lattice.md").read_text(encoding="utf-8"))}
+    rows = {r[0]: r for r in table_rows((ROOT / "trainer.md").read_text(encoding="utf-8"))}
     for name, shown in (("VL", "VL"), ("VL + SSL + Ground. + Depth", "VL + SSL + Ground + Depth")):
         bare = [re.sub(r" \(.*\)", "", c) for c in rows[name]]
         assert f"| {shown} | " + " | ".join(bare[k] for k in (2, 4, 5, 6, 7)) + " |" in readme

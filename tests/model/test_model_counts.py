@@ -140,8 +140,8 @@ def test_sizes_are_checked_and_survive_json() -> None:
         NANO.with_(vision={"width": 128})
     with pytest.raises(UsageError, match=r"depth\.taps=\(1, 2, 3, 4\) must end at the last block, 5"):
         NANO.with_(vision={"layers": 5})
-    with pytest.raises(UsageError, match=r"depth\.taps must rise"):
-        DptConfig(taps=(2, 2, 3, 4), tap_widths=(1, 1, 1, 1), features=2)
+    with pytest.raises(UsageError, match=r"depth\.taps must not fall"):
+        DptConfig(taps=(2, 1, 3, 4), tap_widths=(1, 1, 1, 1), features=2)
     with pytest.raises(UsageError, match=r"vision\.heads must be a positive integer"):
         VisionConfig(image_size=32, width=64, layers=1, heads=0, mlp_width=4)
     with pytest.raises(UsageError, match=r"ground\.conditioning must be query or token, got 'box'"):

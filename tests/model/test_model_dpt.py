@@ -37,7 +37,7 @@ def published(head: DptHead, taps: list[Tensor], grid: tuple[int, int], out_hw: 
     return head.out3(F.relu(head.out2(up(head.out1(path), out_hw))))[:, 0]
 
 
-@pytest.mark.parametrize(("grid", "out_hw"), [((4, 4), (32, 32)), ((5, 3), (40, 24))])
+@pytest.mark.parametrize(("grid", "out_hw"), [((4, 4), (32, 32)), ((5, 3), (40, 24)), ((4, 4), (48, 20))])
 def test_the_head_equals_the_published_order(grid: tuple[int, int], out_hw: tuple[int, int]) -> None:
     head = lively(small()).dpt
     assert head is not None
@@ -47,6 +47,16 @@ def test_the_head_equals_the_published_order(grid: tuple[int, int], out_hw: tupl
     assert ours.shape == (2, *out_hw)
     torch.testing.assert_close(ours, published(head, taps, grid, out_hw), rtol=0, atol=1e-12)
     assert ours.std() > 1e-3
+
+
+def test_a_tower_of_one_block_repeats_its_tap() -> None:
+    size = NANO.with_(vision={"layers": 1}, dpt={"taps": (1, 1, 1, 1)})
+    model = lively(small(size=size))
+    assert model.dpt is not None
+    with torch.no_grad():
+        out = model.vision(images(2, 32), taps=size.dpt.taps)
+        expected = published(model.dpt, [model.vision.norm(out.tokens_BND)] * 4, (4, 4), (32, 32))
+        torch.testing.assert_close(model.predict_disparity(out, (32, 32)), expected, rtol=0, atol=1e-5)
 
 
 def test_stage_sizes_at_the_papers_shape() -> None:

@@ -74,7 +74,7 @@ def test_set_converts_and_checks() -> None:
 def test_fields_that_must_fit_each_other_are_set_together() -> None:
     narrow = ["vision.width=128", "vision.heads=2", "vision.mlp_width=512", "text.width=128", "text.heads=2"]
     recipe = get_recipe("mini").set([f"model.{n}" for n in narrow])
-    assert (recipe.model.vision.width, recipe.model.text.width, recipe.model.text.mlp_width) == (128, 128, 768)
+    assert (recipe.model.vision.width, recipe.model.text.width, recipe.model.text.mlp_width) == (128, 128, 384)
     assert get_recipe("mini").set(["optim.lr=1", "optim.lr=2"]).optim.lr == 2
     with pytest.raises(UsageError, match=r"vision\.width=128 must be a multiple of vision\.heads"):
         get_recipe("mini").set(["model.vision.width=128"])
