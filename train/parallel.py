@@ -89,6 +89,8 @@ class Parallel:
                 warnings.simplefilter("ignore", FutureWarning)
                 # Centres move by the same sums everywhere; broadcasting them would only cost time.
                 self._module = DistributedDataParallel(learner, device_ids=ids, broadcast_buffers=False)
+            # Of 1x1 convolutions, whose axes of size 1 have no one stride: every process would say so, to no use.
+            warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
         self.parameters = [p for p in learner.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(
             self.parameters,
