@@ -29,7 +29,7 @@ from mtv.miniworld.layouts.encode import json_bytes
 from mtv.miniworld.layouts.scales import Scale
 from mtv.miniworld.spec import WorldSpec
 
-VERSION = 1
+VERSION = 2
 """Raise it when the same spec gives other files: worlds of different versions never mix in one folder."""
 MAKE = ".make"
 MANIFEST = "manifest.json"
