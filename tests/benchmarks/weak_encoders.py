@@ -2,6 +2,7 @@
 
 * `colour_histogram`: 4 x 4 x 4 colour bins of each 16-pixel cell; pooled, the histogram of the picture.
 * `random_convolutions`: four random 3 x 3 convolutions with ReLU and pooling to 16-pixel cells; no training.
+* `place`: where a cell of 8 pixels lies, whatever is in it: what matching and dense tasks give to position alone.
 
 Use them as `python:tests/benchmarks/weak_encoders.py:colour_histogram`.
 """
@@ -68,6 +69,28 @@ class RandomConvolutions(nn.Module):
         return map_BCHW, torch.cat([map_BCHW.mean(dim=(2, 3)), map_BCHW.amax(dim=(2, 3))], dim=1)
 
 
+class Place(nn.Module):
+    """Row and column of each cell, B,3,h,w: unit vectors whose cosine falls with the distance of two cells."""
+
+    patch_size = 8
+    size = 48
+    mean = (0.5, 0.5, 0.5)
+    std = (0.5, 0.5, 0.5)
+    resize = "squash"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reach = nn.Parameter(torch.ones(()), requires_grad=False)
+
+    def forward(self, images_B3HW: Tensor) -> tuple[Tensor, Tensor]:
+        """The map, and its mean, which is the same for all pictures of a size."""
+        rows, columns = (side // self.patch_size for side in images_B3HW.shape[-2:])
+        y_hw, x_hw = torch.meshgrid(torch.linspace(-1, 1, rows), torch.linspace(-1, 1, columns), indexing="ij")
+        plane_3hw = torch.stack([self.reach * y_hw, self.reach * x_hw, torch.ones_like(y_hw)])
+        map_B3hw = nn.functional.normalize(plane_3hw, dim=0).repeat(len(images_B3HW), 1, 1, 1)
+        return map_B3hw, map_B3hw.mean(dim=(2, 3))
+
+
 def colour_histogram() -> nn.Module:
     """Factory for a `python:` spec."""
     return ColourHistogram()
@@ -76,3 +99,8 @@ def colour_histogram() -> nn.Module:
 def random_convolutions() -> nn.Module:
     """Factory for a `python:` spec."""
     return RandomConvolutions()
+
+
+def place() -> nn.Module:
+    """Factory for a `python:` spec."""
+    return Place()
