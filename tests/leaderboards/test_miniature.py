@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from mtv.eval.cli import invoke
+from mtv.leaderboards.compare import Compared, compare, select_model
 from mtv.leaderboards.frame import load
 from mtv.leaderboards.study import studies
 
@@ -59,6 +60,28 @@ def test_the_trainer_page_shows_vl_and_all_four(capsys: pytest.CaptureFixture[st
     page = (ROOT / "trainer.md").read_text(encoding="utf-8")
     for row in rows:
         assert "| " + " | ".join(row) + " |" in page
+
+
+DENSE = {"ade20k/miou": 1, "navi/avg_recall": 1, "spair/avg_recall": 1, "nyuv2/rmse": -1}
+"""The dense columns, and the sign of better."""
+
+
+def compared(a: str, b: str) -> dict[str, Compared]:
+    """Headline to its paired comparison, B minus A."""
+    records = load(ROOT / "study")
+    return {row.key: row for row in compare(select_model(records, a), select_model(records, b)).rows}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_random_weights_are_far_behind_both_and_all_four_are_above_vl(seed: int) -> None:
+    random, vl, full = f"random-{seed}", f"mini-vl-seed{seed}", f"mini-vl-ssl-ground-depth-seed{seed}"
+    for trained in (vl, full):
+        rows = compared(random, trained)
+        for key, sign in {**DENSE, "coco/t2i_r1": 1}.items():
+            assert sign * (rows[key].difference.delta or 0.0) > 0, (trained, key)
+            assert (1.0 if rows[key].p_holm is None else rows[key].p_holm) < 0.025, (trained, key)
+    rows = compared(vl, full)
+    assert all(sign * (rows[key].difference.delta or 0.0) > 0 for key, sign in DENSE.items())
 
 
 def test_the_lattice_page_shows_the_shorter_runs(capsys: pytest.CaptureFixture[str]) -> None:
