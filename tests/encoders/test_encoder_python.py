@@ -131,6 +131,27 @@ def test_an_encoder_is_used_as_it_is(folder: Path) -> None:
         load(f"python:{folder}/own.py:build?size=64")
 
 
+def test_an_encoder_with_changed_weights_has_an_identity_of_its_own(folder: Path) -> None:
+    (folder / "own.py").write_text(
+        "import torch\nfrom mtv.encoders import load\n"
+        "def build(factor=0.5):\n"
+        "    encoder = load('timm:vit_tiny_patch16_224@random?seed=5')\n"
+        "    with torch.no_grad():\n"
+        "        for parameter in encoder.module.parameters():\n"
+        "            parameter.mul_(factor)\n"
+        "    return encoder\n"
+        "def other():\n    return build(0.25)\n"
+    )
+    plain = load("timm:vit_tiny_patch16_224@random?seed=5").info
+    half, quarter = (load(f"half=python:{folder}/own.py:{name}").info for name in ("build", "other"))
+    assert len({info.fingerprint for info in (plain, half, quarter)}) == 3
+    assert half.fingerprint == load(f"python:{folder}/own.py:build").info.fingerprint
+    assert half.weights_sha256 != plain.weights_sha256
+    assert half.alias == "half"
+    assert half.spec.startswith("python:")
+    assert half.image == plain.image
+
+
 @pytest.mark.parametrize(
     ("target", "fragment"),
     [
