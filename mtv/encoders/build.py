@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch import nn
 from mtv.encoders.fingerprint import fingerprint, weights_sha256
 from mtv.encoders.records import DepthHeadRecord, EncoderInfo, ImageRecord, KeyReport, TextRecord
 from mtv.encoders.spec import ModelSpec
+from mtv.hashing import sha256_json
 
 
 def make_info(
@@ -67,6 +69,30 @@ def make_info(
         sources=dict(sources),
         keys=keys,
         depth_head=depth_head,
+    )
+
+
+def identified(info: EncoderInfo, module: nn.Module, spec: ModelSpec) -> EncoderInfo:
+    """`info` for the weights that `module` has now: as it is, unless they were changed since it was written.
+
+    A user's code may load a model and change its weights in place (merge an adapter, average two checkpoints). Under
+    the identity of the untouched model, stored features of that model would be taken for this one's.
+
+    Args:
+        info: record of the model as it was loaded.
+        module: the whole model.
+        spec: how the changed model was asked for.
+    """
+    weights = weights_sha256(module)
+    if weights == info.weights_sha256:
+        return info
+    return replace(
+        info,
+        spec=spec.public,
+        alias=spec.alias,
+        weights_sha256=weights,
+        fingerprint=sha256_json({"encoder": info.fingerprint, "weights": weights}),
+        training=None,
     )
 
 

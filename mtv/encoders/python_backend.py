@@ -24,7 +24,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -32,15 +31,14 @@ import torch
 from torch import Tensor, nn
 
 from mtv.encoders.base import Encoder, Features, Tap, TextKind
-from mtv.encoders.build import activation_of, freeze, make_info
-from mtv.encoders.fingerprint import weights_sha256
+from mtv.encoders.build import activation_of, freeze, identified, make_info
 from mtv.encoders.options import IMAGE_KEYS, LOADING_KEYS, MODEL_KEYS, TEXT_KEYS, reject_options
 from mtv.encoders.policy import IMAGE_FIELDS, resolve_image
 from mtv.encoders.python_import import import_factory
 from mtv.encoders.records import DepthHeadRecord, DepthKind, EncoderInfo, ImageRecord, KeyReport, TextRecord
 from mtv.encoders.spec import ModelSpec
 from mtv.errors import UsageError
-from mtv.hashing import sha256_file, sha256_json
+from mtv.hashing import sha256_file
 
 _POOLS: dict[str, Callable[[Tensor], Tensor]] = {
     "mean": lambda map_BCHW: map_BCHW.mean(dim=(2, 3)),
@@ -63,7 +61,7 @@ def load_python(spec: ModelSpec, *, options: Mapping[str, Any], download: bool) 
         every = (*IMAGE_KEYS, *TEXT_KEYS, *MODEL_KEYS, *LOADING_KEYS)
         reject_options(options, every, "the factory returned a finished Encoder")
         freeze(built.module)
-        built.info = _identified(built, spec)
+        built.info = identified(built.info, built.module, spec)
         return built
     if not isinstance(built, nn.Module):
         raise UsageError(
@@ -71,25 +69,6 @@ def load_python(spec: ModelSpec, *, options: Mapping[str, Any], download: bool) 
             "See the contract in mtv/encoders/python_backend.py.",
         )
     return _wrap(spec, freeze(built), options, source)
-
-
-def _identified(built: Encoder, spec: ModelSpec) -> EncoderInfo:
-    """The record of a returned `Encoder`: its own, unless its weights were changed since that was written.
-
-    A factory may load a model and change its weights in place (merge an adapter, average two checkpoints). Under the
-    identity of the untouched model, stored features of that model would be taken for this one's.
-    """
-    weights = weights_sha256(built.module)
-    if weights == built.info.weights_sha256:
-        return built.info
-    return replace(
-        built.info,
-        spec=spec.public,
-        alias=spec.alias,
-        weights_sha256=weights,
-        fingerprint=sha256_json({"encoder": built.info.fingerprint, "weights": weights}),
-        training=None,
-    )
 
 
 def wrap_module(module: nn.Module) -> Encoder:
