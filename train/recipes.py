@@ -103,8 +103,8 @@ def mini() -> Recipe:
     of any other objective. Depth has three times its weight, or it was hardly learnt. Both were tuned with four blocks.
 
     AdamW's weight decay of 0.5, where the paper has none, takes a third off all weights over the run. Without it patch
-    features of image-text alone match pictures little better than those of random weights do. Part of the gain is the
-    shrinkage itself: random weights gain from it, too (same page).
+    features of image-text alone match pictures little better than those of random weights do. Most of that gain is
+    the shrinkage itself: random weights gain from it, too (same page).
     """
     size = SIZES["tiny"].with_(
         name="mini",

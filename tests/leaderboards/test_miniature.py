@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from itertools import chain, combinations
 from pathlib import Path
+from statistics import mean, stdev
 
 import pytest
 
@@ -82,6 +83,16 @@ def test_random_weights_are_far_behind_both_and_all_four_are_above_vl(seed: int)
             assert (1.0 if rows[key].p_holm is None else rows[key].p_holm) < 0.025, (trained, key)
     rows = compared(vl, full)
     assert all(sign * (rows[key].difference.delta or 0.0) > 0 for key, sign in DENSE.items())
+
+
+@pytest.mark.parametrize(("shown", "name"), [("random", "random"), ("random, shrunk", "shrunk")])
+def test_the_trainer_page_shows_the_untrained_models(shown: str, name: str) -> None:
+    keys = ("imagenet/top1", "coco/t2i_r1", "coco/i2t_r1", *DENSE)
+    draws = [select_model(load(ROOT / "study"), f"{name}-{seed}") for seed in range(3)]
+    found = {key: [m[key].value for own in draws for m in (s.record.metrics for s in own) if key in m] for key in keys}
+    digits = {key: 3 if key == "nyuv2/rmse" else 1 for key in keys}
+    cells = [f"{mean(v):.{digits[k]}f} (SD {stdev(v):.{digits[k]}f})" for k, v in found.items()]
+    assert f"| {shown} | {' | '.join(cells)} |" in (ROOT / "trainer.md").read_text(encoding="utf-8")
 
 
 def test_the_lattice_page_shows_the_shorter_runs(capsys: pytest.CaptureFixture[str]) -> None:
